@@ -1,0 +1,352 @@
+package zone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/miekg/dns"
+)
+
+// job is one transaction of a zone, or one piece of other work for the committer.
+type job struct {
+	ctx   context.Context
+	zone  *Zone
+	run   func(c *Candidate) verdict // a transaction
+	after bool                       // run Derive and count limits
+	exec  func() error               // other work, alone
+
+	taken   atomic.Bool // by the committer, or by a caller that gave up
+	done    chan struct{}
+	rcode   int
+	err     error
+	changed bool
+}
+
+func newJob(ctx context.Context) *job { return &job{ctx: ctx, done: make(chan struct{})} }
+
+func (j *job) finish(rcode int, err error) {
+	j.rcode, j.err = rcode, err
+	close(j.done)
+}
+
+// submit queues a job. The error is that of the job's context, or ErrClosed.
+func (s *Store) submit(j *job) error {
+	select {
+	case <-s.quit:
+		return ErrClosed
+	default:
+	}
+	select {
+	case s.jobs <- j:
+	case <-s.quit:
+		return ErrClosed
+	case <-j.ctx.Done():
+		return j.ctx.Err()
+	}
+	return nil
+}
+
+// wait returns when the job is answered, its caller gives up, or the committer is gone.
+func (s *Store) wait(j *job) (int, error) {
+	select {
+	case <-j.done:
+		return j.rcode, j.err
+	case <-s.closed:
+		select {
+		case <-j.done:
+			return j.rcode, j.err
+		default:
+			return dns.RcodeServerFailure, ErrClosed
+		}
+	case <-j.ctx.Done():
+		if j.taken.CompareAndSwap(false, true) {
+			return dns.RcodeServerFailure, j.ctx.Err() // nothing was and nothing will be done
+		}
+		return dns.RcodeServerFailure, fmt.Errorf("outcome unknown: %w", j.ctx.Err())
+	}
+}
+
+// commitLoop is the committer.
+func (s *Store) commitLoop() {
+	defer close(s.closed)
+	var group []*job
+	for {
+		var first *job
+		select {
+		case <-s.quit:
+			s.shutdown()
+			return
+		case first = <-s.jobs:
+		}
+		group = append(group[:0], first)
+		for len(group) < maxGroup && group[len(group)-1].exec == nil {
+			select {
+			case j := <-s.jobs:
+				group = append(group, j)
+				continue
+			default:
+			}
+			break
+		}
+		last := group[len(group)-1]
+		if last.exec != nil {
+			group = group[:len(group)-1]
+		}
+		s.commit(group)
+		if last.exec != nil && last.taken.CompareAndSwap(false, true) {
+			last.finish(0, s.execute(last.exec))
+		}
+		clear(group)
+	}
+}
+
+func (s *Store) shutdown() {
+	for {
+		select {
+		case j := <-s.jobs:
+			if j.taken.CompareAndSwap(false, true) {
+				j.finish(dns.RcodeServerFailure, ErrClosed)
+			}
+			continue
+		default:
+		}
+		break
+	}
+	if s.db != nil {
+		s.err = closeDB(s.db)
+		if cause := s.guard.failed(); cause != nil {
+			s.err = cause
+		}
+		s.db = nil
+	}
+}
+
+func (s *Store) execute(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("zone store panicked", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return f()
+}
+
+// pending is what a group does to one zone.
+type pending struct {
+	zone    *Zone
+	backup  state
+	changes []difference
+	content bool
+}
+
+// commit applies a group of transactions, makes them durable together, publishes, and answers.
+func (s *Store) commit(group []*job) {
+	var zones []*pending
+	var running []*job
+	for _, j := range group {
+		if !j.taken.CompareAndSwap(false, true) {
+			continue
+		}
+		if err := j.ctx.Err(); err != nil {
+			j.finish(dns.RcodeServerFailure, err)
+			continue
+		}
+		running = append(running, j)
+	}
+	if len(running) == 0 {
+		return
+	}
+	err := s.execute(func() error {
+		for _, j := range running {
+			p := pendingOf(&zones, j.zone)
+			if err := s.transact(j, p); err != nil {
+				return err
+			}
+		}
+		return s.writeGroup(zones)
+	})
+	if err != nil {
+		for _, p := range zones {
+			p.zone.master = p.backup
+		}
+		for _, j := range running {
+			j.changed = false
+			j.finish(dns.RcodeServerFailure, fmt.Errorf("committing: %w", err))
+		}
+		return
+	}
+	for _, p := range zones {
+		if len(p.changes) > 0 {
+			p.zone.publish()
+		}
+	}
+	for _, p := range zones {
+		if p.content {
+			if cfg := p.zone.config.Load(); cfg.Committed != nil {
+				serial := p.zone.Snapshot().Serial()
+				_ = s.execute(func() error { cfg.Committed(serial); return nil })
+			}
+		}
+	}
+	for _, j := range running {
+		close(j.done)
+	}
+}
+
+func pendingOf(zones *[]*pending, z *Zone) *pending {
+	for _, p := range *zones {
+		if p.zone == z {
+			return p
+		}
+	}
+	p := &pending{zone: z, backup: z.master.copy()}
+	*zones = append(*zones, p)
+	return p
+}
+
+// transact runs one transaction on the zone's master state. Its own failure is its own verdict and changes nothing; the
+// error is for what leaves the master state unusable.
+func (s *Store) transact(j *job, p *pending) error {
+	z := p.zone
+	c := newCandidate(&z.apex, &z.master, &s.pack)
+	var d difference
+	v := s.evaluate(j, c, &d)
+	j.rcode, j.err = v.rcode, v.err
+	if v.rcode != dns.RcodeSuccess || v.err != nil || d.empty() {
+		return nil
+	}
+	c.install(&z.master, &d)
+	p.changes = append(p.changes, d)
+	p.content = p.content || d.content
+	j.changed = true
+	return nil
+}
+
+// evaluate is the part of a transaction that may fail, or panic, without a trace.
+func (s *Store) evaluate(j *job, c *Candidate, d *difference) (v verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("zone transaction panicked", "zone", c.apex.name, "panic", p, "stack", string(debug.Stack()))
+			v = verdict{dns.RcodeServerFailure, fmt.Errorf("panic: %v", p)}
+		}
+	}()
+	failed := func(err error) verdict { return verdict{dns.RcodeServerFailure, err} }
+	if v := j.run(c); v != accepted {
+		return v
+	}
+	var err error
+	if *d, err = c.difference(); err != nil {
+		return failed(err)
+	}
+	if d.empty() {
+		return accepted
+	}
+	cfg := j.zone.config.Load()
+	if j.after && cfg.Derive != nil {
+		if err := c.derive(cfg.Derive); err != nil {
+			return failed(err)
+		}
+		if *d, err = c.difference(); err != nil {
+			return failed(err)
+		}
+	}
+	if d.content && !c.explicitSOA {
+		if err := c.number(d); err != nil {
+			return failed(err)
+		}
+	}
+	if err := cfg.Limits.check(c.base, d); err != nil {
+		return verdict{dns.RcodeRefused, err}
+	}
+	return accepted
+}
+
+// writeGroup makes what the group changed durable.
+func (s *Store) writeGroup(zones []*pending) error {
+	if s.dir == "" {
+		return nil
+	}
+	var do, undo []mutation
+	for _, p := range zones {
+		if len(p.changes) == 0 {
+			continue
+		}
+		key := idKey(keyHead, p.zone.id)
+		was, err := appendHead(nil, &p.backup, &s.pack)
+		if err != nil {
+			return err
+		}
+		is, err := appendHead(nil, &p.zone.master, &s.pack)
+		if err != nil {
+			return err
+		}
+		do = append(do, mutation{key, is})
+		undo = append(undo, mutation{key, was})
+		for _, d := range p.changes {
+			a, b, err := d.mutations(p.zone.id, &s.pack)
+			if err != nil {
+				return err
+			}
+			do = append(do, a...)
+			undo = append(b, undo...)
+		}
+	}
+	if len(do) == 0 {
+		return nil
+	}
+	if err := s.heal(); err != nil {
+		return err
+	}
+	return s.write(do, undo)
+}
+
+// write writes the mutations as one synced batch. If that fails, whether they are on disk is unknown; undo, applied in
+// its order, then restores what was there before in either case.
+func (s *Store) write(do, undo []mutation) (err error) {
+	size := 0
+	for _, m := range do {
+		size += len(m.key) + len(m.value) + 16
+	}
+	batch := s.db.NewBatchWithSize(size)
+	defer func() { err = errors.Join(err, batch.Close()) }()
+	if err := appendBatch(batch, do); err != nil {
+		return err
+	}
+	if err := apply(s.db, s.guard, batch); err != nil {
+		s.undo = undo
+		return err
+	}
+	return nil
+}
+
+// heal opens the database anew if it failed, at most once in a while.
+func (s *Store) heal() error {
+	if s.dir == "" {
+		return nil
+	}
+	if s.db != nil {
+		cause := s.guard.broken()
+		if cause == nil {
+			return nil
+		}
+		s.guard.fail(cause) // nothing may be written while it closes
+		_ = closeDB(s.db)   // what it says is about files that are frozen
+		s.db = nil
+	}
+	if now := time.Now(); now.Before(s.retry) {
+		return errors.New("database failed a moment ago")
+	}
+	if err := s.openDB(); err != nil {
+		s.retry = time.Now().Add(s.reopenIn)
+		return fmt.Errorf("opening database again: %w", err)
+	}
+	s.log.Info("zone database works again", "dir", s.dir)
+	return nil
+}
+
+var _ pebble.Logger = (*guard)(nil)

@@ -1,0 +1,284 @@
+package zone
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Pebble ends the process when its log cannot be written: that is right for a database, and wrong for a name server,
+// which has to go on answering questions. guard stands between Pebble and the file system and does what the end of the
+// process would do, for the files alone: at the first failure that Pebble could not survive, the files freeze as they
+// are. From then on nothing reaches the disk; Pebble is told that its log is fine, so that it neither panics nor hangs;
+// and whoever commits asks failed() before believing a success. Then the database is closed and opened anew, and finds
+// what it would have found after a crash.
+type guard struct {
+	vfs.FS
+	real   bool // the operating system's files: keep them private
+	log    *slog.Logger
+	cause  atomic.Pointer[error] // set once: frozen
+	unwell atomic.Pointer[error] // something in the background failed; the files are not frozen
+}
+
+var errFrozen = errors.New("database is stopped after a failure")
+
+func newGuard(fs vfs.FS, log *slog.Logger) *guard {
+	g := &guard{FS: fs, log: log}
+	if fs == nil {
+		g.FS, g.real = vfs.Default, true
+	}
+	return g
+}
+
+// fail freezes the files.
+func (g *guard) fail(err error) {
+	if g.cause.CompareAndSwap(nil, &err) {
+		g.log.Error("zone database failed; it will be opened again", "error", err)
+	}
+}
+
+// failed is why the files are frozen, nil if they are not.
+func (g *guard) failed() error {
+	if p := g.cause.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// broken is why the database should be opened anew before the next commit, nil if it need not be.
+func (g *guard) broken() error {
+	if p := g.unwell.Load(); p != nil && g.failed() == nil {
+		return *p
+	}
+	return g.failed()
+}
+
+// background is told about flushes and compactions that failed. Pebble tries those again; but while they fail commits
+// would in the end wait for them, and a client is better told SERVFAIL.
+func (g *guard) background(err error) {
+	if g.failed() == nil && g.unwell.CompareAndSwap(nil, &err) {
+		g.log.Warn("zone database cannot tidy up", "error", err)
+	}
+}
+
+func (g *guard) corruption(path string, err error) {
+	g.log.Error("zone database found a corrupt file", "file", path, "error", err)
+}
+
+// Infof, Errorf and Fatalf make guard Pebble's logger.
+func (g *guard) Infof(string, ...any) {}
+
+func (g *guard) Errorf(format string, args ...any) {
+	if g.failed() == nil {
+		g.log.Warn("zone database: " + fmt.Sprintf(format, args...))
+	}
+}
+
+func (g *guard) Fatalf(format string, args ...any) {
+	g.fail(fmt.Errorf(format, args...))
+}
+
+func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
+
+func (g *guard) private(name string) error {
+	if !g.real {
+		return nil
+	}
+	return os.Chmod(name, 0o600)
+}
+
+// open wraps a file that open made; a log that cannot be made is a pretended one.
+func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, error) {
+	if isLog(name) {
+		if g.failed() == nil {
+			f, err := open()
+			if err == nil {
+				if err = g.private(name); err == nil {
+					return &logFile{f, g}, nil
+				}
+				err = errors.Join(err, f.Close())
+			}
+			g.fail(fmt.Errorf("making log: %w", err))
+		}
+		f, err := vfs.NewMem().Create("log", vfs.WriteCategoryUnspecified)
+		if err != nil {
+			return nil, err
+		}
+		return &logFile{f, g}, nil
+	}
+	if g.failed() != nil {
+		return nil, errFrozen
+	}
+	f, err := open()
+	if err != nil {
+		return nil, err
+	}
+	if err := g.private(name); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &plainFile{f, g}, nil
+}
+
+// Create implements vfs.FS, as do the methods after it.
+func (g *guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	return g.open(name, func() (vfs.File, error) { return g.FS.Create(name, category) })
+}
+
+func (g *guard) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	return g.open(newname, func() (vfs.File, error) { return g.FS.ReuseForWrite(oldname, newname, category) })
+}
+
+func (g *guard) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	return g.open(name, func() (vfs.File, error) { return g.FS.OpenReadWrite(name, category, opts...) })
+}
+
+func (g *guard) OpenDir(name string) (vfs.File, error) {
+	f, err := g.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &logFile{f, g}, nil // making a log ends with a sync of its directory
+}
+
+func (g *guard) Lock(name string) (io.Closer, error) {
+	c, err := g.FS.Lock(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.private(name); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+func (g *guard) unlessFrozen(f func() error) error {
+	if g.failed() != nil {
+		return errFrozen
+	}
+	return f()
+}
+
+func (g *guard) Link(oldname, newname string) error {
+	return g.unlessFrozen(func() error { return g.FS.Link(oldname, newname) })
+}
+
+func (g *guard) Remove(name string) error {
+	return g.unlessFrozen(func() error { return g.FS.Remove(name) })
+}
+
+func (g *guard) RemoveAll(name string) error {
+	return g.unlessFrozen(func() error { return g.FS.RemoveAll(name) })
+}
+
+func (g *guard) Rename(oldname, newname string) error {
+	return g.unlessFrozen(func() error { return g.FS.Rename(oldname, newname) })
+}
+
+func (g *guard) MkdirAll(dir string, perm os.FileMode) error {
+	return g.unlessFrozen(func() error { return g.FS.MkdirAll(dir, perm) })
+}
+
+// Unwrap returns the file system below.
+func (g *guard) Unwrap() vfs.FS { return g.FS }
+
+// plainFile is a file whose failures Pebble can live with.
+type plainFile struct {
+	vfs.File
+	g *guard
+}
+
+func (f *plainFile) Write(p []byte) (int, error) {
+	if f.g.failed() != nil {
+		return 0, errFrozen
+	}
+	return f.File.Write(p)
+}
+
+func (f *plainFile) WriteAt(p []byte, off int64) (int, error) {
+	if f.g.failed() != nil {
+		return 0, errFrozen
+	}
+	return f.File.WriteAt(p, off)
+}
+
+func (f *plainFile) Sync() error     { return f.g.unlessFrozen(f.File.Sync) }
+func (f *plainFile) SyncData() error { return f.g.unlessFrozen(f.File.SyncData) }
+
+func (f *plainFile) SyncTo(length int64) (bool, error) {
+	if f.g.failed() != nil {
+		return false, errFrozen
+	}
+	return f.File.SyncTo(length)
+}
+
+// logFile is a log, or a directory: a failure freezes everything, and is told by guard.failed alone.
+type logFile struct {
+	vfs.File
+	g *guard
+}
+
+func (f *logFile) swallow(what string, do func() error) {
+	if f.g.failed() != nil {
+		return
+	}
+	if err := do(); err != nil {
+		f.g.fail(fmt.Errorf("%s log: %w", what, err))
+	}
+}
+
+func (f *logFile) Write(p []byte) (int, error) {
+	f.swallow("writing", func() error {
+		_, err := f.File.Write(p)
+		return err
+	})
+	return len(p), nil
+}
+
+func (f *logFile) WriteAt(p []byte, off int64) (int, error) {
+	f.swallow("writing", func() error {
+		_, err := f.File.WriteAt(p, off)
+		return err
+	})
+	return len(p), nil
+}
+
+// Preallocate may fail without harm: what matters is whether the write succeeds.
+func (f *logFile) Preallocate(offset, length int64) error {
+	if f.g.failed() == nil {
+		_ = f.File.Preallocate(offset, length)
+	}
+	return nil
+}
+
+func (f *logFile) Sync() error {
+	f.swallow("syncing", f.File.Sync)
+	return nil
+}
+
+func (f *logFile) SyncData() error {
+	f.swallow("syncing", f.File.SyncData)
+	return nil
+}
+
+func (f *logFile) SyncTo(length int64) (full bool, err error) {
+	f.swallow("syncing", func() error {
+		full, err = f.File.SyncTo(length)
+		return err
+	})
+	return full, nil
+}
+
+func (f *logFile) Close() error {
+	if err := f.File.Close(); err != nil {
+		f.g.fail(fmt.Errorf("closing log: %w", err))
+	}
+	return nil
+}
+
+var _ vfs.FS = (*guard)(nil)

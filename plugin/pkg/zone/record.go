@@ -1,0 +1,212 @@
+package zone
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/dns"
+)
+
+// maxTTL is the largest TTL; a greater one means 0 (RFC 2181 section 8).
+const maxTTL = 1<<31 - 1
+
+// typeWKS is the well-known-services type (RFC 1035 section 3.4.2), which the DNS library knows only by number.
+const typeWKS = 11
+
+var (
+	errNoData   = errors.New("record without data")
+	errMetaType = errors.New("type is not one of data")
+	errClass    = errors.New("class is not IN")
+	errUnstable = errors.New("record data has no stable wire form")
+)
+
+// metaType reports whether no zone can hold the type: 0, OPT, and the range of question and meta types (RFC 6895
+// section 3.1).
+func metaType(t uint16) bool {
+	return t == dns.TypeNone || t == dns.TypeOPT || t >= 128 && t <= 255
+}
+
+// unsupportedType reports whether the type describes other records of a zone so that it would be wrong as soon as those
+// change without being signed or digested again. Signing happens in front of the zone (the dnssec plugin), never inside.
+func unsupportedType(t uint16) bool {
+	switch t {
+	case dns.TypeSIG, dns.TypeKEY, dns.TypeNXT,
+		dns.TypeDS, dns.TypeRRSIG, dns.TypeNSEC, dns.TypeDNSKEY,
+		dns.TypeNSEC3, dns.TypeNSEC3PARAM,
+		dns.TypeTALINK, dns.TypeCDS, dns.TypeCDNSKEY,
+		dns.TypeZONEMD, dns.TypeTA, dns.TypeDLV:
+		return true
+	}
+	return false
+}
+
+// mayBeEmpty reports whether the data of the type may have no octet at all.
+func mayBeEmpty(t uint16) bool {
+	switch t {
+	case dns.TypeNULL, dns.TypeAPL, dns.TypeEID, dns.TypeNIMLOC:
+		return true
+	}
+	_, known := dns.TypeToRR[t]
+	return !known
+}
+
+// missingData reports whether rr is a bare header, as deletions and prerequisites have it.
+func missingData(rr dns.RR) bool {
+	h := rr.Header()
+	if h.Rdlength != 0 || mayBeEmpty(h.Rrtype) {
+		return false
+	}
+	if _, ok := rr.(*dns.RR_Header); ok {
+		return true
+	}
+	if raw, ok := rr.(*dns.RFC3597); ok {
+		return raw.Rdata == ""
+	}
+	empty := dns.TypeToRR[h.Rrtype]()
+	*empty.Header() = *h
+	return dns.IsDuplicate(rr, empty)
+}
+
+// packer turns records into wire form without touching them: dns.PackRR writes into the record's header, which is
+// wrong for a record that others read.
+type packer struct {
+	msg dns.Msg
+	one [1]dns.RR
+	buf []byte
+}
+
+const messageHeader = 12
+
+// record returns the uncompressed wire form of rr: valid until the next call.
+func (p *packer) record(rr dns.RR) ([]byte, error) {
+	if p.buf == nil {
+		p.buf = make([]byte, 4096)
+	}
+	p.one[0] = rr
+	p.msg.Answer = p.one[:]
+	wire, err := p.msg.PackBuffer(p.buf)
+	p.one[0] = nil
+	if err != nil {
+		return nil, err
+	}
+	if len(wire) > len(p.buf) {
+		p.buf = wire[:cap(wire)]
+	}
+	return wire[messageHeader:], nil
+}
+
+// data returns the record data of rr in uncompressed wire form: valid until the next call.
+func (p *packer) data(rr dns.RR) ([]byte, error) {
+	wire, err := p.record(rr)
+	if err != nil {
+		return nil, err
+	}
+	return recordData(wire)
+}
+
+// recordData is the data of a record in uncompressed wire form.
+func recordData(wire []byte) ([]byte, error) {
+	i := 0
+	for i < len(wire) && wire[i] != 0 {
+		i += int(wire[i]) + 1
+	}
+	i += 1 + 10 // root label; type, class, TTL, length
+	if i > len(wire) {
+		return nil, errors.New("record too short")
+	}
+	return wire[i:], nil
+}
+
+// normal returns rr as it would come back from the wire and from the database: a record of class IN that nobody else
+// holds, with names in their one presentation form. It refuses what cannot stand in a zone as a record.
+func (p *packer) normal(rr dns.RR) (dns.RR, error) {
+	h := rr.Header()
+	if metaType(h.Rrtype) {
+		return nil, errMetaType
+	}
+	if missingData(rr) {
+		return nil, errNoData
+	}
+	wire, err := p.record(rr)
+	if err != nil {
+		return nil, err
+	}
+	data, err := recordData(wire)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) == 0 && !mayBeEmpty(h.Rrtype) {
+		return nil, errNoData
+	}
+	out, next, err := dns.UnpackRR(wire, 0)
+	if err != nil {
+		return nil, err
+	}
+	if next != len(wire) {
+		return nil, errUnstable
+	}
+	first := append(make([]byte, 0, 256), data...)
+	again, err := p.data(out)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(first, again) {
+		return nil, errUnstable
+	}
+	g := out.Header()
+	g.Class = dns.ClassINET
+	if g.Ttl > maxTTL {
+		g.Ttl = 0
+	}
+	return out, nil
+}
+
+// sameData reports whether two records of one name and type have equal data; names in it compare without case.
+// Both are normal: class IN.
+func sameData(a, b dns.RR) bool { return a == b || dns.IsDuplicate(a, b) }
+
+// findData returns the index in rrs of the record with the data of rr, or -1.
+func findData(rrs []dns.RR, rr dns.RR) int {
+	for i, r := range rrs {
+		if sameData(r, rr) {
+			return i
+		}
+	}
+	return -1
+}
+
+// sameService reports whether two WKS records are about the same address and protocol: the first five octets of their
+// data. RFC 2136 section 3.4.2.2 lets a newer one replace the older.
+func sameService(a, b dns.RR) bool {
+	x, ok1 := a.(*dns.RFC3597)
+	y, ok2 := b.(*dns.RFC3597)
+	const digits = 2 * 5
+	return ok1 && ok2 && len(x.Rdata) >= digits && len(y.Rdata) >= digits && x.Rdata[:digits] == y.Rdata[:digits]
+}
+
+// withTTL returns a copy of rr with another TTL.
+func withTTL(rr dns.RR, ttl uint32) dns.RR {
+	c := dns.Copy(rr)
+	c.Header().Ttl = ttl
+	return c
+}
+
+// serialNewer is RFC 1982's "greater"; the undefined half-way case is not.
+func serialNewer(a, b uint32) bool { return a != b && a-b < 1<<31 }
+
+// nextSerial is the serial after s; 0 is skipped (RFC 2136 section 7.11).
+func nextSerial(s uint32) uint32 {
+	if s++; s == 0 {
+		return 1
+	}
+	return s
+}
+
+// typeName is the mnemonic of a type, TYPE12345 where it has none.
+func typeName(t uint16) string { return dns.Type(t).String() }
+
+func recordError(rr dns.RR, err error) error {
+	h := rr.Header()
+	return fmt.Errorf("record %s %s: %w", h.Name, typeName(h.Rrtype), err)
+}

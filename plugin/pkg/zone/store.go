@@ -1,0 +1,461 @@
+package zone
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/miekg/dns"
+)
+
+// ErrClosed is what a Store answers after Close.
+var ErrClosed = errors.New("zone store is closed")
+
+const (
+	maxWaiting  = 1024 // transactions that wait; more block their callers
+	maxGroup    = 512  // transactions that share a commit
+	reopenAfter = time.Second
+	logFiles    = 8 << 20 // octets of updates after which they move from the log to a table
+)
+
+// Options of a Store.
+type Options struct {
+	// FS is the file system, for tests; nil is the operating system's, where files are made with mode 0600.
+	FS vfs.FS
+	// Logger gets what happens in the background; nil: nobody does.
+	Logger *slog.Logger
+}
+
+// Store is one database that holds any number of zones, and the goroutine that commits to it. Its methods may be called
+// from any goroutine.
+type Store struct {
+	dir    string // "": memory only
+	fs     vfs.FS
+	log    *slog.Logger
+	jobs   chan *job
+	quit   chan struct{}
+	closed chan struct{} // the committer is gone
+	once   sync.Once
+	err    error // of closing; valid after closed
+
+	mu    sync.Mutex
+	zones map[string]*Zone
+
+	// The committer's own.
+	db       *pebble.DB
+	guard    *guard
+	undo     []mutation // what the last commit may or may not have written and must not have
+	retry    time.Time  // when the database may be opened again
+	pack     packer
+	reopenIn time.Duration
+}
+
+// Open opens the database in the directory dir, and makes both if they are not there; the directory above must be.
+// An empty dir keeps everything in memory. A directory can be opened once at a time, in all processes; users in one
+// process that overlap use [Acquire]. The caller must Close the Store.
+func Open(dir string, o Options) (*Store, error) {
+	s := &Store{
+		dir: dir, fs: o.FS, log: o.Logger,
+		jobs: make(chan *job, maxWaiting), quit: make(chan struct{}), closed: make(chan struct{}),
+		zones: make(map[string]*Zone), reopenIn: reopenAfter,
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if dir != "" {
+		if err := s.prepareDir(); err != nil {
+			return nil, err
+		}
+		if err := s.openDB(); err != nil {
+			return nil, fmt.Errorf("opening zone database %q: %w", dir, err)
+		}
+	}
+	go s.commitLoop()
+	return s, nil
+}
+
+// prepareDir makes the directory unless it is there, and refuses one that belongs to something else.
+func (s *Store) prepareDir() error {
+	files := s.fs
+	if files == nil {
+		files = vfs.Default
+	}
+	info, err := files.Stat(s.dir)
+	switch {
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("zone database %q is a file, and has to be a directory", s.dir)
+	case err == nil:
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("zone database: %w", err)
+	case s.fs != nil:
+		err = s.fs.MkdirAll(s.dir, 0o700)
+	default:
+		err = os.Mkdir(s.dir, 0o700)
+	}
+	if err != nil {
+		return fmt.Errorf("making zone database: %w", err)
+	}
+	names, err := files.List(s.dir)
+	if err != nil {
+		return fmt.Errorf("reading zone database: %w", err)
+	}
+	desc, err := pebble.Peek(s.dir, files)
+	if err != nil {
+		return fmt.Errorf("reading zone database %q: %w", s.dir, err)
+	}
+	if desc.Exists {
+		return nil
+	}
+	for _, name := range names {
+		if !databaseFile(name) {
+			return fmt.Errorf("zone database %q holds %q, and no zone database: choose an empty directory", s.dir, name)
+		}
+	}
+	return nil
+}
+
+// databaseFile reports whether a file may be left over from a database that was not made to the end.
+func databaseFile(name string) bool {
+	for _, prefix := range []string{"LOCK", "CURRENT", "MANIFEST-", "OPTIONS-", "marker.", "temporary."} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return isLog(name) || strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".dbtmp")
+}
+
+// openDB opens the database, checks its format, and takes back what a failed commit may have left.
+func (s *Store) openDB() (err error) {
+	g := newGuard(s.fs, s.log)
+	var db *pebble.DB
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("database cannot be opened: %v", p)
+		}
+		if err != nil && db != nil {
+			err = errors.Join(err, closeDB(db))
+		}
+	}()
+	cache := pebble.NewCache(8 << 20) // zones are in memory; only loading them reads
+	defer cache.Unref()
+	db, err = pebble.Open(s.dir, &pebble.Options{
+		FS: g, Logger: g, Cache: cache,
+		FormatMajorVersion:          pebble.FormatTableFormatV6,
+		MemTableSize:                logFiles,
+		MemTableStopWritesThreshold: 4,
+		L0StopWritesThreshold:       32,
+		EventListener: &pebble.EventListener{
+			BackgroundError: g.background,
+			DataCorruption:  func(i pebble.DataCorruptionInfo) { g.corruption(i.Path, i.Details) },
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := g.failed(); err != nil {
+		return err
+	}
+	if err := initFormat(db); err != nil {
+		return err
+	}
+	if len(s.undo) > 0 {
+		batch := db.NewBatch()
+		defer func() { err = errors.Join(err, batch.Close()) }()
+		if err := appendBatch(batch, s.undo); err != nil {
+			return err
+		}
+		if err := apply(db, g, batch); err != nil {
+			return err
+		}
+	}
+	if err := g.failed(); err != nil {
+		return err
+	}
+	s.db, s.guard, s.undo = db, g, nil
+	return nil
+}
+
+// initFormat checks what the database says that it is; an empty one is told.
+func initFormat(db *pebble.DB) error {
+	value, closer, err := db.Get([]byte{keyFormat})
+	if err == nil {
+		err = checkFormat(value)
+		return errors.Join(err, closer.Close())
+	}
+	if !errors.Is(err, pebble.ErrNotFound) {
+		return err
+	}
+	it, err := db.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	empty := !it.First()
+	if err := errors.Join(it.Error(), it.Close()); err != nil {
+		return err
+	}
+	if !empty {
+		return corrupt("it holds data, and does not say of which format")
+	}
+	return db.Set([]byte{keyFormat}, formatValue(), pebble.Sync)
+}
+
+// apply writes the batch, and returns nil only when it is on stable storage.
+func apply(db *pebble.DB, g *guard, batch *pebble.Batch) error {
+	if err := g.failed(); err != nil {
+		return err
+	}
+	if err := db.Apply(batch, pebble.Sync); err != nil {
+		g.fail(err)
+	}
+	return g.failed()
+}
+
+// closeDB closes a database, whatever state it is in.
+func closeDB(db io.Closer) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("closing database: %v", p)
+		}
+	}()
+	return db.Close()
+}
+
+// Zone returns the zone. If the database does not hold it, seed gives its first records, the SOA record with the serial
+// to begin with among them, and it is written before Zone returns. seed is not called for a zone that is there.
+func (s *Store) Zone(origin string, seed func() ([]dns.RR, error)) (*Zone, error) {
+	a, err := newApex(origin)
+	if err != nil {
+		return nil, fmt.Errorf("zone %q: %w", origin, err)
+	}
+	var z *Zone
+	j := newJob(context.Background())
+	j.exec = func() error {
+		var err error
+		z, err = s.openZone(&a, seed)
+		return err
+	}
+	err = s.submit(j)
+	if err == nil {
+		_, err = s.wait(j)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("zone %s: %w", a.name, err)
+	}
+	return z, nil
+}
+
+// openZone runs on the committer.
+func (s *Store) openZone(a *apex, seed func() ([]dns.RR, error)) (*Zone, error) {
+	s.mu.Lock()
+	z := s.zones[a.name]
+	s.mu.Unlock()
+	if z != nil {
+		return z, nil
+	}
+	if err := s.heal(); err != nil {
+		return nil, err
+	}
+	id, found, err := s.zoneID(a.name)
+	if err != nil {
+		return nil, fmt.Errorf("database %q: %w", s.dir, err)
+	}
+	var st state
+	if found {
+		if st, err = loadZone(s.db, a, id); err != nil {
+			return nil, fmt.Errorf("database %q: %w", s.dir, err)
+		}
+	} else {
+		rrs, err := seed()
+		if err != nil {
+			return nil, fmt.Errorf("first records: %w", err)
+		}
+		var first difference
+		if st, first, err = seedState(a, rrs, &s.pack); err != nil {
+			return nil, fmt.Errorf("first records: %w", err)
+		}
+		if err := s.create(a, id, &st, &first); err != nil {
+			return nil, err
+		}
+	}
+	z = newZone(s, a, id, st)
+	s.mu.Lock()
+	s.zones[a.name] = z
+	s.mu.Unlock()
+	return z, nil
+}
+
+// zoneID returns the number of the zone, or the next free one.
+func (s *Store) zoneID(name string) (id uint32, found bool, err error) {
+	if s.db == nil {
+		return 0, false, nil
+	}
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyZone}, UpperBound: []byte{keyZone + 1}})
+	if err != nil {
+		return 0, false, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	next := uint32(1)
+	for it.First(); it.Valid(); it.Next() {
+		value := it.Value()
+		if len(value) != 4 {
+			return 0, false, corrupt("number of zone %q is %x", it.Key()[1:], value)
+		}
+		n := binary.BigEndian.Uint32(value)
+		if string(it.Key()[1:]) == name {
+			return n, true, nil
+		}
+		next = max(next, n+1)
+	}
+	return next, false, it.Error()
+}
+
+// create writes a new zone.
+func (s *Store) create(a *apex, id uint32, st *state, first *difference) error {
+	if s.db == nil {
+		return nil
+	}
+	do, undo, err := first.mutations(id, &s.pack)
+	if err != nil {
+		return err
+	}
+	head, err := appendHead(nil, st, &s.pack)
+	if err != nil {
+		return err
+	}
+	number := binary.BigEndian.AppendUint32(nil, id)
+	do = append(do, mutation{zoneKey(a.name), number}, mutation{idKey(keyHead, id), head})
+	undo = append(undo, mutation{zoneKey(a.name), nil}, mutation{idKey(keyHead, id), nil})
+	return s.write(do, undo)
+}
+
+// seedState makes the first state of a zone.
+func seedState(a *apex, rrs []dns.RR, p *packer) (state, difference, error) {
+	st := newState()
+	c := newCandidate(a, &st, p)
+	for _, rr := range rrs {
+		if rr == nil {
+			return state{}, difference{}, errors.New("record is nil")
+		}
+		h := rr.Header()
+		key, ok := a.keyOf(h.Name)
+		switch {
+		case !ok:
+			return state{}, difference{}, recordError(rr, errors.New("outside the zone "+a.name))
+		case h.Class != dns.ClassINET:
+			return state{}, difference{}, recordError(rr, errClass)
+		case unsupportedType(h.Rrtype):
+			return state{}, difference{}, recordError(rr, errors.New("type cannot be kept true while the zone changes"))
+		}
+		r, err := p.normal(rr)
+		if err != nil {
+			return state{}, difference{}, recordError(rr, err)
+		}
+		set := c.editSet(key, h.Name, h.Rrtype)
+		n := c.over[key]
+		if soa, ok := r.(*dns.SOA); ok && (key != "" || len(set.rrs) > 0 || soa.Serial == 0) {
+			return state{}, difference{}, recordError(rr, errors.New("one SOA record, at the apex, with a serial other than 0"))
+		}
+		if findData(set.rrs, r) < 0 {
+			set.rrs = append(set.rrs, own(n, r))
+		}
+		set.setTTL(h.Ttl)
+		if n.set(dns.TypeCNAME) != nil && (len(n.sets) > 1 || len(n.set(dns.TypeCNAME).rrs) > 1) {
+			return state{}, difference{}, recordError(rr, errors.New("a CNAME record stands alone at its name"))
+		}
+	}
+	if c.get("").set(dns.TypeSOA) == nil {
+		return state{}, difference{}, errors.New("no SOA record")
+	}
+	d, err := c.difference()
+	if err != nil {
+		return state{}, difference{}, err
+	}
+	c.install(&st, &d)
+	return st, d, nil
+}
+
+// Close lets the running commit end, answers those that wait with [ErrClosed], and closes the database. Further calls
+// return the same error.
+func (s *Store) Close() error {
+	s.once.Do(func() { close(s.quit) })
+	<-s.closed
+	return s.err
+}
+
+// NewSerial is the serial for a zone that is made now: Unix time, so that a lost database does not count backwards;
+// never 0.
+func NewSerial(now time.Time) uint32 { return max(uint32(now.Unix()), 1) }
+
+// resolve returns the path without symbolic links, the same before the directory is made as after.
+func resolve(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	if above, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		return filepath.Join(above, filepath.Base(path))
+	}
+	return path
+}
+
+// shared are the stores that Acquire handed out, by absolute path.
+var (
+	sharedMu sync.Mutex
+	shared   = make(map[string]*sharedStore)
+)
+
+type sharedStore struct {
+	store *Store
+	users int
+}
+
+// Acquire is [Open] for users that overlap in one process, as plugin instances do while a configuration is reloaded:
+// the same directory gives the same Store, with the options of whoever came first, until every user has released it. A
+// memory-only store is never shared. release may be called more than once; only the first call counts.
+func Acquire(dir string, o Options) (store *Store, release func() error, err error) {
+	if dir == "" {
+		s, err := Open("", o)
+		if err != nil {
+			return nil, nil, err
+		}
+		return s, s.Close, nil
+	}
+	path, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if o.FS == nil {
+		path = resolve(path)
+	}
+	sharedMu.Lock()
+	defer sharedMu.Unlock()
+	e := shared[path]
+	if e == nil {
+		s, err := Open(path, o)
+		if err != nil {
+			return nil, nil, err
+		}
+		e = &sharedStore{store: s}
+		shared[path] = e
+	}
+	e.users++
+	return e.store, sync.OnceValue(func() error {
+		sharedMu.Lock()
+		defer sharedMu.Unlock()
+		if e.users--; e.users > 0 {
+			return nil
+		}
+		delete(shared, path)
+		return e.store.Close()
+	}), nil
+}
