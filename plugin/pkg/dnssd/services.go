@@ -1,0 +1,221 @@
+package dnssd
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
+
+	"github.com/miekg/dns"
+)
+
+// fixedAddresses returns the addresses of d that are published without a lease.
+// A device that is not installed has none: nobody knows that it is there.
+func fixedAddresses(d *site.Device) []netip.Addr {
+	if !d.Installed || d.Publish != site.PublishAlways {
+		return nil
+	}
+	return d.Addresses
+}
+
+// hosts adds the addresses that need no lease.
+func (b *builder) hosts() {
+	for i := range b.site.Devices {
+		d := &b.site.Devices[i]
+		for _, a := range fixedAddresses(d) {
+			b.address(d.Hostname, a)
+		}
+	}
+}
+
+// pointers adds the PTR records of the addresses that need no lease. A name
+// server's address that is a device's is called by the device's name.
+func (b *builder) pointers() {
+	named := make(map[netip.Addr]bool)
+	point := func(a netip.Addr, name string) {
+		b.add(&dns.PTR{Hdr: b.header(site.ReverseName(a), dns.TypePTR), Ptr: name}, nil)
+	}
+	for i := range b.site.Devices {
+		d := &b.site.Devices[i]
+		for _, a := range d.Addresses {
+			named[a] = true
+		}
+		for _, a := range fixedAddresses(d) {
+			point(a, d.Hostname)
+		}
+	}
+	for _, ns := range b.site.NameServers {
+		if ns.Address.IsValid() && !named[ns.Address] {
+			point(ns.Address, ns.Host)
+		}
+	}
+}
+
+// conditions returns the hosts that a service of d depends on; none if it
+// always stands.
+func (b *builder) conditions(d *site.Device) []Host {
+	if len(fixedAddresses(d)) > 0 || !dns.IsSubDomain(b.zone, d.Hostname) {
+		return nil
+	}
+	for _, ns := range b.site.NameServers {
+		if ns.Host == d.Hostname && ns.Address.IsValid() {
+			return nil // apex publishes its address
+		}
+	}
+	if len(d.Addresses) == 0 {
+		return []Host{{Name: d.Hostname}}
+	}
+	hosts := make([]Host, len(d.Addresses))
+	for i, a := range d.Addresses {
+		hosts[i] = Host{Name: d.Hostname, Address: a}
+	}
+	return hosts
+}
+
+// services adds the site's other SRV records, such as the LDAP server of
+// PS3.15 H.1.4.1 (RFC 2782).
+func (b *builder) services() {
+	for _, s := range b.site.Services {
+		b.add(&dns.SRV{
+			Hdr:      b.header(fmt.Sprintf("_%s._%s.%s", s.Name, s.Protocol, b.site.Domain), dns.TypeSRV),
+			Priority: s.Priority, Weight: s.Weight, Port: s.Port, Target: s.Host,
+		}, nil)
+	}
+}
+
+// An instance is one service instance (RFC 6763 section 4.1): an application,
+// or the same application on the devices of a cluster.
+type instance struct {
+	label    string // presentation form
+	protocol string // service name without underscore
+	aet      string
+	members  []member
+}
+
+type member struct {
+	device      *site.Device
+	application *site.Application
+}
+
+// applications adds the DICOM services (PS3.15 H.2): for each instance the PTR
+// by which it is found, one SRV for each device that offers it, and one TXT.
+func (b *builder) applications() {
+	for _, in := range b.instances() {
+		service := fmt.Sprintf("_%s._tcp.%s", in.protocol, b.site.Domain)
+		name := in.label + "." + service
+		if _, ok := dns.IsDomainName(name); !ok {
+			continue // a PTR to it could not be written either
+		}
+		var text txt
+		if in.aet != "" {
+			text.add("AET=" + in.aet)
+		}
+		if types := in.deviceTypes(); len(types) > 0 {
+			text.add("PrimaryDeviceType=" + strings.Join(types, ","))
+		}
+		for _, m := range in.members {
+			if m.application.Path != "" {
+				text.add("DICOMWebPath=" + m.application.Path)
+			}
+			for _, s := range m.application.TXT {
+				text.add(s)
+			}
+		}
+		b.add(&dns.PTR{
+			Hdr: b.header("_services._dns-sd._udp."+b.site.Domain, dns.TypePTR), Ptr: service,
+		}, nil)
+		for _, m := range in.members {
+			while := b.conditions(m.device)
+			b.add(&dns.PTR{Hdr: b.header(service, dns.TypePTR), Ptr: name}, while)
+			b.add(&dns.SRV{
+				Hdr:      b.header(name, dns.TypeSRV),
+				Priority: m.application.Priority, Weight: m.application.Weight,
+				Port: m.application.Port, Target: m.device.Hostname,
+			}, while)
+			b.add(&dns.TXT{Hdr: b.header(name, dns.TypeTXT), Txt: text.rdata()}, while)
+		}
+	}
+}
+
+// deviceTypes returns the Primary Device Types of the instance's devices, each
+// once. PS3.15 H.2 has one TXT key for them and RFC 6763 section 6.4 lets a key
+// count once, so several types (PET and CT in one gantry) share its value.
+func (in *instance) deviceTypes() []string {
+	var types []string
+	seen := make(map[string]bool)
+	for _, m := range in.members {
+		for _, t := range m.device.Types {
+			if !seen[t] {
+				seen[t] = true
+				types = append(types, t)
+			}
+		}
+	}
+	return types
+}
+
+// instances returns the instances of all installed devices in the order of the
+// site file. The name of an instance is the application's friendly name, else
+// its AE title, as PS3.15 H.2 wants it for clients that read no TXT.
+//
+// Names of instances are compared without case, AE titles with it. Where two
+// different applications would share a name, the later one is told apart by a
+// number, as RFC 6763 appendix D does it: one owner name would mix up their
+// ports and titles.
+func (b *builder) instances() []*instance {
+	type key struct{ protocol, label string } // label in lower case
+	var (
+		all    []*instance
+		byName = make(map[key]*instance)
+	)
+	for i := range b.site.Devices {
+		d := &b.site.Devices[i]
+		if !d.Installed {
+			continue
+		}
+		for j := range d.Applications {
+			a := &d.Applications[j]
+			m := member{device: d, application: a}
+			protocol := a.Protocol.String()
+			for n := 1; ; n++ {
+				label := instanceLabel(instanceName(m, n))
+				k := key{protocol, dns.CanonicalName(label)}
+				in := byName[k]
+				if in == nil {
+					in = &instance{label: label, protocol: protocol, aet: a.AETitle}
+					byName[k] = in
+					all = append(all, in)
+				} else if !in.takes(m) {
+					continue
+				}
+				in.members = append(in.members, m)
+				break
+			}
+		}
+	}
+	return all
+}
+
+// takes reports whether m is the same application as the members of in.
+func (in *instance) takes(m member) bool {
+	first := in.members[0].device
+	return in.aet == m.application.AETitle &&
+		(first == m.device || first.Cluster != "" && first.Cluster == m.device.Cluster)
+}
+
+// instanceName returns the n-th choice for the name of an application.
+func instanceName(m member, n int) string {
+	name := m.application.Name
+	if name == "" {
+		name = m.application.AETitle
+	}
+	if name == "" {
+		name = m.device.Name
+	}
+	if n == 1 {
+		return name
+	}
+	suffix := fmt.Sprintf(" (%d)", n)
+	return cut(name, maxLabel-len(suffix)) + suffix
+}
