@@ -1,0 +1,207 @@
+// Package dicom is a CoreDNS plugin that is the primary server of the zones of
+// an imaging network. It answers for them, takes RFC 2136 updates, shows the
+// DICOM services of a site file, and hands the zones to secondaries.
+//
+// The package is an adapter. It turns a Corefile into validated configuration
+// and messages into calls; what a zone is and how it changes is package zone,
+// what a site publishes is package dnssd.
+//
+// The handler opens its database only after the whole server has started, by
+// an event of caddy and else with the first request, because a start-up that
+// fails runs no callbacks. Once it is open, a query takes no lock: it reads the
+// snapshot that is published at that moment. All that runs in the background,
+// one watcher of the site file and one notifier for each zone, belongs to the
+// handler and has ended when its shutdown callback returns. Instances that
+// overlap while a Corefile is reloaded share one store.
+package dicom
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dicomnam/dicomnam/plugin/pkg/zone"
+
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/pkg/upstream"
+	"github.com/coredns/coredns/plugin/transfer"
+	"github.com/coredns/coredns/request"
+
+	"github.com/miekg/dns"
+	"golang.org/x/time/rate"
+)
+
+const pluginName = "dicom"
+
+var (
+	_ plugin.Handler      = (*Dicom)(nil)
+	_ transfer.Transferer = (*Dicom)(nil)
+)
+
+// Dicom serves the zones of one server block.
+type Dicom struct {
+	Next plugin.Handler
+
+	*config
+	zones       map[string]*served // by origin; the map does not change
+	secondaries notifier           // nil without the transfer plugin
+	upstream    *upstream.Upstream
+	now         func() time.Time // for the serial of a new zone and for retries
+
+	refusals, failures *rate.Sometimes // their log lines
+
+	waiting atomic.Int32 // requests that wait for a start
+	mu      sync.Mutex   // guards what follows
+	started bool
+	closed  bool
+	failed  error          // why the last start failed
+	retryAt time.Time      // when the next may be tried
+	release func() error   // gives the store back
+	stop    func()         // ends the goroutines
+	tasks   sync.WaitGroup // the goroutines
+}
+
+// served is one zone. It is nil inside until the handler has started.
+type served struct {
+	origin string
+	zone   atomic.Pointer[zone.Zone]
+	publisher
+	notices
+}
+
+func newDicom(cfg *config) *Dicom {
+	d := &Dicom{
+		config:   cfg,
+		zones:    make(map[string]*served, len(cfg.zones)),
+		upstream: upstream.New(),
+		now:      time.Now,
+		refusals: sparing(),
+		failures: sparing(),
+	}
+	for _, origin := range cfg.zones {
+		d.zones[origin] = &served{origin: origin, notices: newNotices()}
+	}
+	return d
+}
+
+// Name implements [plugin.Handler].
+func (d *Dicom) Name() string { return pluginName }
+
+// CacheBypassZones keeps the zones out of the cache plugin (its ZoneBypasser):
+// an answer from there would hide the update that was acknowledged a moment ago.
+func (d *Dicom) CacheBypassZones() []string { return d.config.zones }
+
+// Ready tells the ready plugin (its Readiness) whether the zones are loaded. It
+// does not wait while they are.
+func (d *Dicom) Ready() bool {
+	if !d.mu.TryLock() {
+		return false
+	}
+	defer d.mu.Unlock()
+	return d.startLocked() == nil
+}
+
+// ServeDNS implements [plugin.Handler].
+func (d *Dicom) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	switch r.Opcode {
+	case dns.OpcodeQuery:
+	case dns.OpcodeUpdate:
+		return d.serveUpdate(ctx, w, r)
+	default:
+		return d.serveOther(ctx, w, r)
+	}
+	q := r.Question[0] // the server has dropped messages without one
+	s := d.zoneOf(q.Name)
+	if s == nil || q.Qclass != dns.ClassINET {
+		return plugin.NextOrFailure(d.Name(), d.Next, ctx, w, r)
+	}
+	if q.Qtype == dns.TypeAXFR || q.Qtype == dns.TypeIXFR {
+		return dns.RcodeRefused, nil // the transfer plugin answers those it permits
+	}
+	z, err := d.zone(s)
+	if err != nil {
+		return dns.RcodeServerFailure, err
+	}
+
+	result := z.Snapshot().Lookup(q.Name, q.Qtype)
+	m := new(dns.Msg)
+	m.SetReply(r)
+	m.Rcode = result.Rcode
+	m.Authoritative = result.Authoritative
+	// The server appends to these, and their arrays may be the zone's.
+	m.Answer, m.Ns, m.Extra = clip(result.Answer), clip(result.Ns), clip(result.Extra)
+	if result.Target != "" {
+		d.follow(ctx, w, r, m, result.Target)
+	}
+	if err := w.WriteMsg(m); err != nil {
+		return dns.RcodeServerFailure, err
+	}
+	return dns.RcodeSuccess, nil
+}
+
+func clip(rrs []dns.RR) []dns.RR { return rrs[:len(rrs):len(rrs)] }
+
+// serveOther takes the opcodes that are neither QUERY nor UPDATE.
+func (d *Dicom) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if d.zoneOf(r.Question[0].Name) == nil {
+		return plugin.NextOrFailure(d.Name(), d.Next, ctx, w, r)
+	}
+	if r.Opcode == dns.OpcodeNotify {
+		// A primary has nobody to be notified by (RFC 1996 section 3.10).
+		log.Debugf("Dropping NOTIFY from %s for %s", w.RemoteAddr(), r.Question[0].Name)
+		return dns.RcodeSuccess, nil
+	}
+	return dns.RcodeNotImplemented, nil
+}
+
+// zoneOf returns the zone that name belongs to: the longest one.
+func (d *Dicom) zoneOf(name string) *served {
+	name = dns.CanonicalName(name)
+	for off, end := 0, false; !end; off, end = dns.NextLabel(name, off) {
+		if s, ok := d.zones[name[off:]]; ok {
+			return s
+		}
+	}
+	return d.zones["."]
+}
+
+// zone returns the zone of s. It starts the handler where nothing has done so
+// yet.
+func (d *Dicom) zone(s *served) (*zone.Zone, error) {
+	if z := s.zone.Load(); z != nil {
+		return z, nil
+	}
+	if err := d.start(); err != nil {
+		return nil, err
+	}
+	return s.zone.Load(), nil
+}
+
+// maxAliases bounds how often one question may come back to the server by way
+// of aliases between its zones.
+const maxAliases = 8
+
+// follow resolves the target of an alias that leaves its zone, by asking this
+// CoreDNS, and adds to m what comes back. The answer is worth what the target
+// is worth (RFC 6604 section 3).
+func (d *Dicom) follow(ctx context.Context, w dns.ResponseWriter, r, m *dns.Msg, target string) {
+	loop, _ := ctx.Value(dnsserver.LoopKey{}).(int)
+	if loop >= maxAliases {
+		m.Rcode = dns.RcodeServerFailure
+		return
+	}
+	ctx = context.WithValue(ctx, dnsserver.LoopKey{}, loop+1)
+	state := request.Request{W: w, Req: r}
+	reply, err := d.upstream.Lookup(ctx, state, target, r.Question[0].Qtype)
+	if err != nil || reply == nil {
+		m.Rcode = dns.RcodeServerFailure
+		return
+	}
+	m.Rcode = reply.Rcode
+	m.Answer = append(m.Answer, reply.Answer...)
+	if len(reply.Answer) == 0 {
+		m.Ns = reply.Ns
+	}
+}

@@ -1,0 +1,65 @@
+package dicom
+
+import (
+	"context"
+	"time"
+)
+
+// A notifier tells the secondaries of a zone that it has changed; it is the
+// transfer plugin.
+type notifier interface {
+	Notify(zone string) error
+}
+
+// Without an answer a NOTIFY is repeated some minutes long (RFC 1996 section
+// 3.6); then the refresh timer of the secondary has to do.
+const (
+	notifyRetry   = time.Minute
+	notifyRetries = 5
+)
+
+// notices is the wish to notify the secondaries of one zone. Any number of
+// changes while a NOTIFY is under way make one more.
+type notices struct {
+	pending chan struct{} // holds one token while a change has not been told
+}
+
+func newNotices() notices { return notices{make(chan struct{}, 1)} }
+
+// changed notes a change. It does not block.
+func (n notices) changed() {
+	select {
+	case n.pending <- struct{}{}:
+	default:
+	}
+}
+
+// run tells secondaries about the changes of zone until ctx ends. A NOTIFY that
+// is under way then is finished, or given up by the transfer plugin in its time.
+func (n notices) run(ctx context.Context, zone string, to notifier) {
+	retries := 0
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.pending:
+			retries = 0
+		case <-timer.C:
+			retries++
+		}
+		timer.Stop()
+		err := to.Notify(zone)
+		if err == nil {
+			continue
+		}
+		if retries == 0 || retries == notifyRetries {
+			log.Warningf("NOTIFY for %s, attempt %d of %d: %v", zone, retries+1, notifyRetries+1, err)
+		}
+		if retries < notifyRetries {
+			timer.Reset(notifyRetry)
+		}
+	}
+}

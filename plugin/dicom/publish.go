@@ -1,0 +1,102 @@
+package dicom
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"github.com/dicomnam/dicomnam/plugin/pkg/dnssd"
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
+	"github.com/dicomnam/dicomnam/plugin/pkg/zone"
+
+	"github.com/miekg/dns"
+)
+
+// A publisher holds what the site file says about one zone. It changes inside
+// the zone's transactions only, so that the rules by which services follow
+// addresses are always those of the records that stand.
+type publisher struct {
+	publication atomic.Pointer[dnssd.Publication]
+}
+
+// publish makes the site records of z those of content, which is nil without a
+// site file. seeded says that SOA and NS are those of a zone file.
+func (p *publisher) publish(ctx context.Context, z *zone.Zone, content *site.Site, seeded bool) (changed bool, err error) {
+	if content == nil {
+		return z.ReplaceSite(ctx, func(*zone.Candidate) []dns.RR { return nil })
+	}
+	publication := dnssd.Publish(content, z.Origin())
+	// A service follows the addresses that updates brought. Those that the old
+	// site file brought go in this very transaction.
+	former := siteAddresses(z)
+	return z.ReplaceSite(ctx, func(c *zone.Candidate) []dns.RR {
+		p.publication.Store(publication)
+		records := publication.Records(func(h dnssd.Host) bool { return !former[h.Name] && hasAddress(c, h) })
+		if seeded {
+			return slices.DeleteFunc(records, func(rr dns.RR) bool {
+				return rr.Header().Rrtype == dns.TypeNS && rr.Header().Name == z.Origin()
+			})
+		}
+		return append(records, publication.SOA)
+	})
+}
+
+// derive is the [zone.Derive] of the zone: it returns which services appear and
+// which vanish because of a change at the touched names.
+func (p *publisher) derive(c *zone.Candidate, touched []string) []zone.Change {
+	publication := p.publication.Load()
+	if publication == nil {
+		return nil
+	}
+	put, drop := publication.Touched(touched, func(h dnssd.Host) bool { return hasAddress(c, h) })
+	changes := make([]zone.Change, 0, len(put)+len(drop))
+	for _, rr := range drop {
+		changes = append(changes, zone.Change{Delete: true, RR: rr})
+	}
+	for _, rr := range put {
+		changes = append(changes, zone.Change{RR: rr})
+	}
+	return changes
+}
+
+// siteAddresses returns the names whose address records are the site's. An
+// RRset with site records has no others, except of type PTR.
+func siteAddresses(z *zone.Zone) map[string]bool {
+	names := make(map[string]bool)
+	for rr := range z.Snapshot().Site() {
+		if t := rr.Header().Rrtype; t == dns.TypeA || t == dns.TypeAAAA {
+			names[dns.CanonicalName(rr.Header().Name)] = true
+		}
+	}
+	return names
+}
+
+// hasAddress reports whether the zone has an address record for h.
+func hasAddress(c *zone.Candidate, h dnssd.Host) bool {
+	for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		for _, rr := range c.RRset(h.Name, t) {
+			if !h.Address.IsValid() || addressOf(rr) == h.Address {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// addressOf returns the address of an A or AAAA record.
+func addressOf(rr dns.RR) netip.Addr {
+	var a netip.Addr
+	switch rr := rr.(type) {
+	case *dns.A:
+		a, _ = netip.AddrFromSlice(rr.A)
+	case *dns.AAAA:
+		a, _ = netip.AddrFromSlice(rr.AAAA)
+	}
+	return a.Unmap()
+}
+
+// soaOf returns the SOA that the site gives to a zone, without a serial.
+func soaOf(content *site.Site, origin string) *dns.SOA {
+	return dnssd.Publish(content, origin).SOA
+}

@@ -1,0 +1,223 @@
+package dicom
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
+	"github.com/dicomnam/dicomnam/plugin/pkg/zone"
+
+	"github.com/miekg/dns"
+)
+
+var (
+	errClosed = errors.New("server is shutting down")
+	errBusy   = errors.New("zones are being loaded")
+)
+
+const (
+	// startRetry is how long a failed start is not repeated: requests come by
+	// the thousand, and a database that cannot be read stays so.
+	startRetry = 5 * time.Second
+	// maxWaiting bounds the requests that wait while the zones are loaded.
+	maxWaiting = 256
+)
+
+// start opens the database and makes the zones, unless that is done already.
+// Requests that come meanwhile wait for it. It logs a failure and may be called
+// again.
+func (d *Dicom) start() error {
+	if !d.mu.TryLock() {
+		if d.waiting.Add(1) > maxWaiting {
+			d.waiting.Add(-1)
+			return errBusy
+		}
+		d.mu.Lock()
+		d.waiting.Add(-1)
+	}
+	defer d.mu.Unlock()
+	return d.startLocked()
+}
+
+// startLocked is start for a caller that holds mu.
+func (d *Dicom) startLocked() error {
+	switch {
+	case d.started:
+		return nil
+	case d.closed:
+		return errClosed
+	case d.failed != nil && d.now().Before(d.retryAt):
+		return d.failed
+	}
+	if err := d.open(); err != nil {
+		d.failed, d.retryAt = err, d.now().Add(startRetry)
+		log.Errorf("Loading zones: %v", err)
+		return err
+	}
+	d.started, d.failed = true, nil
+	return nil
+}
+
+// open does the work of start. The caller holds mu.
+func (d *Dicom) open() (err error) {
+	store, release, err := zone.Acquire(d.database, zone.Options{Logger: slog.New(logHandler{})})
+	if err != nil {
+		return err // it names the database
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, release())
+		}
+	}()
+
+	// The file may have changed since the Corefile was read. If it is broken
+	// now, what was right then counts until the watcher sees a right one.
+	current := d.site
+	if d.sitePath != "" && !stateOf(d.sitePath).same(current.state) {
+		if fresh, err := loadSite(d.sitePath); err != nil {
+			log.Errorf("Site file changed and is not used: %v", siteError(d.sitePath, err))
+			current.state = fresh.state
+		} else {
+			current = fresh
+		}
+	}
+	content := d.complete(current.site)
+
+	// No zone is visible before all of its data is.
+	zones := make(map[*served]*zone.Zone)
+	for _, origin := range d.config.zones {
+		s := d.zones[origin]
+		z, err := store.Zone(origin, func() ([]dns.RR, error) { return d.newZone(origin, content) })
+		if err != nil {
+			return err // it names the zone
+		}
+		zones[s] = z
+		z.Configure(zone.Config{
+			Limits:    d.limits,
+			Derive:    s.derive,
+			Committed: func(serial uint32) { d.committed(s, z, serial) },
+		})
+		if _, err := s.publish(context.Background(), z, content, d.seed != ""); err != nil {
+			return fmt.Errorf("publishing the site in zone %s: %w", origin, err)
+		}
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	d.release, d.stop = release, cancel
+	for s, z := range zones {
+		if len(z.Snapshot().RRset(s.origin, dns.TypeNS)) == 0 {
+			// Its records are not as file would have them: it was made without.
+			log.Warningf("Zone %s has no NS record", s.origin)
+		}
+		s.zone.Store(z)
+		serial := z.Snapshot().Serial()
+		log.Infof("Zone %s has serial %d and %d records", s.origin, serial, z.Snapshot().Len())
+		d.committed(s, z, serial) // secondaries may have missed something
+		if d.secondaries != nil {
+			d.tasks.Go(func() { s.notices.run(ctx, s.origin, d.secondaries) })
+		}
+	}
+	if d.sitePath != "" {
+		d.warn(current)
+		w := &watcher{
+			path: d.sitePath, apply: d.apply,
+			loaded: current.state, last: current.state, failures: sparing(),
+		}
+		d.tasks.Go(func() { w.run(ctx) })
+	}
+	if d.database == "" {
+		log.Warningf("No database: updates of %v are lost when this server ends or reloads", d.config.zones)
+	}
+	return nil
+}
+
+// close ends all that runs and gives the store back. Queries that are under way
+// still get their answer from memory. The handler does not start again.
+func (d *Dicom) close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	if !d.started {
+		return nil
+	}
+	d.stop()
+	d.tasks.Wait()
+	if err := d.release(); err != nil {
+		return fmt.Errorf("closing database %q: %w", d.database, err)
+	}
+	return nil
+}
+
+// newZone returns the records of a zone that does not exist yet: those of the
+// seed file, else a SOA; all other site data follows as such. The serial starts
+// at Unix time, so that a lost database does not take secondaries backwards.
+func (d *Dicom) newZone(origin string, content *site.Site) ([]dns.RR, error) {
+	if d.seed != "" {
+		return readSeed(d.seed, origin, d.limits)
+	}
+	soa := soaOf(content, origin)
+	soa.Serial = zone.NewSerial(d.now())
+	return []dns.RR{soa}, nil
+}
+
+// committed is told about each change of a zone, after it is visible.
+func (d *Dicom) committed(s *served, z *zone.Zone, serial uint32) {
+	zoneSerial.WithLabelValues(s.origin).Set(float64(serial))
+	zoneRecords.WithLabelValues(s.origin).Set(float64(z.Snapshot().Len()))
+	if d.secondaries != nil {
+		s.changed()
+	}
+}
+
+// complete adds to a site what this server knows about itself.
+func (d *Dicom) complete(s *site.Site) *site.Site {
+	if s == nil || d.seed != "" {
+		return s
+	}
+	return withServerAddress(s, d.listen, interfaceAddresses)
+}
+
+// maxWarnings bounds how much is logged about one version of a site file.
+const maxWarnings = 20
+
+// warn logs what is doubtful about a site file that is in use.
+func (d *Dicom) warn(l loadedSite) {
+	all := append(slices.Clone(l.warnings), l.site.OutsideZones(d.config.zones)...)
+	for i, p := range all {
+		if i == maxWarnings {
+			log.Warningf("Site file: %d more warnings", len(all)-i)
+			break
+		}
+		log.Warningf("Site file: %v", p)
+	}
+}
+
+// apply makes a changed site file the content of all zones, one transaction
+// each. It returns an error where a zone could not be written; it may be called
+// again with the same file then.
+func (d *Dicom) apply(ctx context.Context, l loadedSite) error {
+	content := d.complete(l.site)
+	var failed error
+	for _, origin := range d.config.zones {
+		s := d.zones[origin]
+		z := s.zone.Load()
+		changed, err := s.publish(ctx, z, content, d.seed != "")
+		switch {
+		case err != nil:
+			failed = errors.Join(failed, fmt.Errorf("zone %s: %w", origin, err))
+		case changed:
+			log.Infof("Site file %s: zone %s has serial %d", d.sitePath, origin, z.Snapshot().Serial())
+		}
+	}
+	if failed == nil {
+		d.warn(l)
+	}
+	return failed
+}

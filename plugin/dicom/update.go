@@ -1,0 +1,73 @@
+package dicom
+
+import (
+	"context"
+
+	"github.com/coredns/coredns/plugin/tsig"
+
+	"github.com/miekg/dns"
+)
+
+// serveUpdate answers one UPDATE message (RFC 2136 section 3). Who sent it is
+// known from the tsig plugin alone.
+func (d *Dicom) serveUpdate(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if len(r.Question) != 1 || r.Question[0].Qtype != dns.TypeSOA || r.Question[0].Qclass != dns.ClassINET {
+		return reply(w, r, dns.RcodeFormatError)
+	}
+	s := d.zones[dns.CanonicalName(r.Question[0].Name)]
+	if s == nil {
+		// Not the next plugin's turn: a read-only one might answer NOERROR
+		// without doing anything.
+		return reply(w, r, dns.RcodeNotAuth)
+	}
+	rcode := d.update(ctx, w, r, s)
+	updates.WithLabelValues(s.origin, dns.RcodeToString[rcode]).Inc()
+	return reply(w, r, rcode)
+}
+
+// update carries the transaction out and returns when it is durable and
+// published, or has changed nothing.
+func (d *Dicom) update(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, s *served) int {
+	key, ok := tsig.ValidatedKeyName(ctx)
+	if !ok {
+		log.Debugf("Refusing UPDATE for %s from %s: not signed", s.origin, w.RemoteAddr())
+		return dns.RcodeRefused
+	}
+	key = dns.CanonicalName(key)
+	if !d.rules.knows(key) {
+		d.refusals.Do(func() {
+			log.Warningf("Refusing UPDATE for %s from %s: no allow rule for key %s", s.origin, w.RemoteAddr(), key)
+		})
+		return dns.RcodeRefused
+	}
+	z, err := d.zone(s)
+	if err != nil {
+		return dns.RcodeServerFailure // start has logged it
+	}
+
+	permit := func(name string, t uint16) bool { return d.rules.allow(key, s.origin, name, t) }
+	rcode, err := z.Update(ctx, r.Answer, r.Ns, permit)
+	switch rcode {
+	case dns.RcodeServerFailure:
+		d.failures.Do(func() { log.Errorf("UPDATE for %s by %s failed: %v", s.origin, key, err) })
+	case dns.RcodeRefused:
+		d.refusals.Do(func() {
+			log.Warningf("Refusing UPDATE for %s by %s from %s: %v", s.origin, key, w.RemoteAddr(), err)
+		})
+	}
+	return rcode
+}
+
+// reply answers an UPDATE: header and zone section, as RFC 2136 section 3.8
+// allows.
+func reply(w dns.ResponseWriter, r *dns.Msg, rcode int) (int, error) {
+	m := new(dns.Msg)
+	m.SetReply(r)
+	m.Opcode = dns.OpcodeUpdate
+	m.Rcode = rcode
+	m.Authoritative = true
+	if err := w.WriteMsg(m); err != nil {
+		return dns.RcodeServerFailure, err
+	}
+	return dns.RcodeSuccess, nil
+}
