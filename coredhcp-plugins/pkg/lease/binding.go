@@ -1,0 +1,217 @@
+package lease
+
+import (
+	"math"
+	"net/netip"
+	"time"
+)
+
+// never is the end of a lease that does not end.
+const never = math.MaxInt64
+
+// record is what is known of an address: the part of a binding that is on disk, and that a transaction replaces as a
+// whole. A record in state 0 stands for an address that was never used.
+type record struct {
+	client     packed
+	name       string // what DNS shall show; "" unless Active
+	device     *string
+	start, end int64  // nanoseconds since Open; end of a free address: when it became free
+	version    uint64 // of what DNS shall show
+	seconds    uint32 // the lease time that was given
+	state      State
+	published  bool
+	owned      bool // name is that of a site device
+}
+
+// binding is an address that is or was in use. There is one for each such address, for as long as the Manager lives; it
+// is sized for millions.
+type binding struct {
+	addr netip.Addr
+	record
+	sibling *binding // the next binding of the same client
+	heap    int32    // index in Manager.ends, -1 if it is not there
+	listed  bool     // in its pool's free addresses
+}
+
+func (r *record) free() bool { return r.state == Expired || r.state == Released }
+
+// held says whether the record's client has the address at this moment.
+func (r *record) held(el int64) bool { return r.state == Active && r.end > el }
+
+// resting says whether the address was declined and must not be used at this moment.
+func (r *record) resting(el int64) bool { return r.state == Declined && r.end > el }
+
+// ending says whether something happens by itself at the record's end.
+func (r *record) ending() bool { return (r.state == Active || r.state == Declined) && r.end != never }
+
+// known says whether the client can find the binding as its own: not the address that it declined.
+func (r *record) known() bool { return r.state != 0 && r.state != Declined }
+
+// moment is one point in time in both clocks.
+type moment struct {
+	el   int64     // nanoseconds since Open; never goes back
+	wall time.Time // for the disk and for people
+}
+
+func (t moment) at(el int64) time.Time {
+	if el == never {
+		return time.Time{}
+	}
+	return t.wall.Add(time.Duration(el - t.el))
+}
+
+// now reads the clock. Caller holds mu.
+func (m *Manager) now() moment {
+	t := m.clock()
+	m.last = max(m.last, int64(t.Sub(m.opened)))
+	return moment{el: m.last, wall: t.Round(0)}
+}
+
+// elapsed is a wall-clock time as an offset from Open.
+func (m *Manager) elapsed(t time.Time) int64 { return int64(t.Sub(m.opened)) }
+
+// duration is the lease time that was given.
+func (r *record) duration() time.Duration { return time.Duration(r.seconds) * time.Second }
+
+// lease shows a record to the outside. Caller holds mu.
+func (m *Manager) lease(a netip.Addr, r *record, t moment) Lease {
+	l := Lease{
+		Address: a, State: r.state, Start: t.at(r.start), Expires: t.at(r.end),
+		Name: r.name, Published: r.published, Version: r.version,
+	}
+	if r.client != "" {
+		l.Client = r.client.client()
+	}
+	if r.device != nil {
+		l.Device = *r.device
+	}
+	if n := m.conf.networkOf(a); n != nil {
+		l.Network = n.Name
+	}
+	return l
+}
+
+// set replaces a binding's record and puts the binding where its new state belongs. Caller holds mu.
+func (m *Manager) set(b *binding, r record) {
+	m.unlist(b)
+	relink := b.client != r.client || b.known() != r.known()
+	if relink && b.known() {
+		m.unlink(b)
+	}
+	b.record = r
+	if relink && b.known() {
+		m.link(b)
+	}
+	m.ends.fix(b)
+	if b.ending() {
+		m.wakeRun(b.end)
+	}
+	if b.free() {
+		m.list(b.addr)
+	}
+}
+
+// link puts a binding at the head of its client's chain. Caller holds mu.
+func (m *Manager) link(b *binding) {
+	key := b.client.key()
+	if b.sibling = m.clients[key]; b.sibling != nil {
+		// The map would keep the key that it has, which is part of the sibling's client and would outlive it.
+		delete(m.clients, key)
+	}
+	m.clients[key] = b
+}
+
+// unlink takes a binding out of its client's chain. Caller holds mu.
+func (m *Manager) unlink(b *binding) {
+	key := b.client.key()
+	first := m.clients[key]
+	if first == b {
+		delete(m.clients, key)
+		if b.sibling != nil {
+			m.clients[b.sibling.client.key()] = b.sibling
+		}
+	} else {
+		for first.sibling != b {
+			first = first.sibling
+		}
+		first.sibling = b.sibling
+	}
+	b.sibling = nil
+}
+
+// endQueue is a heap of the bindings that end by themselves, the next to end first. Four children a node keep it flat;
+// each binding knows its place, so that a renewal moves it instead of leaving a stale entry behind.
+type endQueue []endEntry
+
+type endEntry struct {
+	end int64
+	b   *binding
+}
+
+// fix makes the queue agree with the binding's record.
+func (q *endQueue) fix(b *binding) {
+	i := int(b.heap)
+	switch {
+	case b.ending() && i < 0:
+		*q = append(*q, endEntry{})
+		q.up(len(*q)-1, endEntry{b.end, b})
+	case b.ending():
+		if e := (endEntry{b.end, b}); e.end < (*q)[i].end {
+			q.up(i, e)
+		} else {
+			q.down(i, e)
+		}
+	case i >= 0:
+		was, last := (*q)[i].end, (*q)[len(*q)-1]
+		(*q)[len(*q)-1] = endEntry{}
+		*q = (*q)[:len(*q)-1]
+		b.heap = -1
+		if last.b != b {
+			if last.end < was {
+				q.up(i, last)
+			} else {
+				q.down(i, last)
+			}
+		}
+	}
+}
+
+// up puts e at place i or above it.
+func (q *endQueue) up(i int, e endEntry) {
+	h := *q
+	for i > 0 {
+		parent := (i - 1) / 4
+		if h[parent].end <= e.end {
+			break
+		}
+		h[i] = h[parent]
+		h[i].b.heap = int32(i)
+		i = parent
+	}
+	h[i] = e
+	e.b.heap = int32(i)
+}
+
+// down puts e at place i or below it.
+func (q *endQueue) down(i int, e endEntry) {
+	h := *q
+	for {
+		least := 4*i + 1
+		if least >= len(h) {
+			break
+		}
+		for c := least + 1; c < min(4*i+5, len(h)); c++ {
+			if h[c].end < h[least].end {
+				least = c
+			}
+		}
+		if h[least].end >= e.end {
+			break
+		}
+		h[i] = h[least]
+		h[i].b.heap = int32(i)
+		i = least
+	}
+	h[i] = e
+	e.b.heap = int32(i)
+}

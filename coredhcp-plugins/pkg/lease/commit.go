@@ -1,0 +1,216 @@
+package lease
+
+import (
+	"context"
+	"net/netip"
+)
+
+// group is the transactions that are committed together: everything that was decided while the group before it was
+// being synced. Manager.mu guards it until the committer takes it; err is written before done is closed.
+type group struct {
+	steps  []step
+	writes []write
+	sync   bool // false: only confirmations, which may be lost
+	done   chan struct{}
+	err    error
+}
+
+// step is one change in memory and how to take it back.
+type step struct {
+	b             *binding // nil if it is a change of a removal
+	before, after record   // before in state 0: there was no binding
+
+	key     string   // of the removal
+	removal *removal // before; nil: there was none
+}
+
+// pending is what must be known of a binding whose last changes are not committed yet.
+type pending struct {
+	changes   int
+	committed record // in state 0: there is no binding
+}
+
+func newGroup() *group { return &group{done: make(chan struct{})} }
+
+// change replaces a binding's record, as part of the transactions that are committed next. Caller holds mu.
+func (m *Manager) change(b *binding, r record, t moment) {
+	p := m.dirty[b]
+	if p == nil {
+		p = &pending{committed: b.record}
+		m.dirty[b] = p
+	}
+	p.changes++
+	m.next.steps = append(m.next.steps, step{b: b, before: b.record, after: r})
+	m.set(b, r)
+	m.next.writes = append(m.next.writes, write{string(appendBindingKey(nil, b.addr)), m.encode(&r, t)})
+}
+
+// bindingOf returns the binding of an address; it makes one, in state 0, if there is none. Caller holds mu.
+func (m *Manager) bindingOf(a netip.Addr) *binding {
+	b := m.bindings[a]
+	if b == nil {
+		b = &binding{addr: a, heap: -1}
+		m.bindings[a] = b
+		if p := m.conf.poolOf(a); p != nil {
+			p.passed.Delete(a)
+		}
+	}
+	return b
+}
+
+// addRemoval says that a name must go away. Caller holds mu.
+func (m *Manager) addRemoval(r *removal) {
+	m.changeRemoval(r.key(), r)
+	m.next.writes = append(m.next.writes, write{r.key(), r.append(nil)})
+}
+
+// dropRemoval takes it back, because it is done or because the name is wanted again. Caller holds mu.
+func (m *Manager) dropRemoval(key string) {
+	if m.removals[key] != nil {
+		m.changeRemoval(key, nil)
+		m.next.writes = append(m.next.writes, write{key, nil})
+	}
+}
+
+func (m *Manager) changeRemoval(key string, r *removal) {
+	m.dirtyRemovals[key]++
+	m.next.steps = append(m.next.steps, step{key: key, removal: m.removals[key]})
+	m.setRemoval(key, r)
+}
+
+func (m *Manager) setRemoval(key string, r *removal) {
+	if r == nil {
+		delete(m.removals, key)
+	} else {
+		m.removals[key] = r
+	}
+}
+
+// submit hands what was changed to the committer and returns the group to wait for. Caller holds mu.
+func (m *Manager) submit(sync bool) *group {
+	m.next.sync = m.next.sync || sync
+	m.work.Signal()
+	return m.next
+}
+
+// wait returns when the group is on stable storage, or with the reason why it will never be. When ctx ends first the
+// group is committed all the same.
+func (g *group) wait(ctx context.Context) error {
+	select {
+	case <-g.done:
+		return g.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// commit is the committer: it writes one group after another until the Manager closes and nothing is left.
+func (m *Manager) commit() {
+	defer close(m.committed)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for {
+		for len(m.next.steps) == 0 && !m.closed {
+			m.work.Wait()
+		}
+		if len(m.next.steps) == 0 {
+			return
+		}
+		g := m.next
+		m.next = newGroup()
+		m.mu.Unlock()
+		doubt, err := m.store.write(g.writes, g.sync)
+		m.mu.Lock()
+		if err != nil {
+			// What was decided meanwhile may build on what is now taken back, so it goes first.
+			late := m.next
+			m.next = newGroup()
+			m.undo(late, err)
+			m.undo(g, err)
+			if doubt {
+				m.repair(g)
+			}
+			continue
+		}
+		for i := range g.steps {
+			m.settle(&g.steps[i], true)
+		}
+		close(g.done)
+	}
+}
+
+// undo takes a group's changes back, the last first, and gives its callers the error. Caller holds mu.
+func (m *Manager) undo(g *group, err error) {
+	for i := len(g.steps) - 1; i >= 0; i-- {
+		s := &g.steps[i]
+		if s.b == nil {
+			m.setRemoval(s.key, s.removal)
+			continue
+		}
+		m.set(s.b, s.before)
+		if s.before.state == 0 {
+			delete(m.bindings, s.b.addr)
+			m.list(s.b.addr)
+		}
+	}
+	for i := range g.steps {
+		m.settle(&g.steps[i], false)
+	}
+	g.err = err
+	close(g.done)
+}
+
+// settle ends the time in which a step was neither committed nor undone. Caller holds mu.
+func (m *Manager) settle(s *step, committed bool) {
+	if s.b != nil {
+		p := m.dirty[s.b]
+		if p.changes--; p.changes > 0 {
+			if committed {
+				p.committed = s.after
+			}
+			return
+		}
+		delete(m.dirty, s.b)
+		m.names.settleBinding(m, s.b)
+		return
+	}
+	if m.dirtyRemovals[s.key]--; m.dirtyRemovals[s.key] > 0 {
+		return
+	}
+	delete(m.dirtyRemovals, s.key)
+	m.names.settleRemoval(m, s.key)
+}
+
+// repair has the store write what is true over every key of a group whose write failed. Caller holds mu; nothing is
+// uncommitted.
+func (m *Manager) repair(g *group) {
+	t := m.now()
+	for _, s := range g.steps {
+		switch {
+		case s.b == nil && m.removals[s.key] == nil:
+			m.store.repair(s.key, nil)
+		case s.b == nil:
+			m.store.repair(s.key, m.removals[s.key].append(nil))
+		case m.bindings[s.b.addr] == nil:
+			m.store.repair(string(appendBindingKey(nil, s.b.addr)), nil)
+		default:
+			b := m.bindings[s.b.addr]
+			m.store.repair(string(appendBindingKey(nil, b.addr)), m.encode(&b.record, t))
+		}
+	}
+}
+
+// encode is a record as it goes to disk. Caller holds mu.
+func (m *Manager) encode(r *record, t moment) []byte {
+	s := storedBinding{
+		client: r.client.client(), state: r.state, published: r.published, owned: r.owned, infinite: r.end == never,
+		version: r.version, start: milliseconds(t.at(r.start)), seconds: r.seconds, name: r.name,
+	}
+	if !s.infinite {
+		s.end = millisecondsUp(t.at(r.end))
+	}
+	if r.device != nil {
+		s.device = *r.device
+	}
+	return s.append(make([]byte, 0, 64+len(s.name)+len(s.client.HardwareAddr)+len(s.client.Identifier)))
+}

@@ -1,0 +1,475 @@
+package lease
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// asker is the client of a query, and what is known of it.
+type asker struct {
+	*Query
+	key         []byte
+	reservation *Reservation // of its device, or nil
+	t           moment
+}
+
+// ask begins a decision. Caller holds mu.
+func (m *Manager) ask(q *Query, buf []byte) *asker {
+	t := m.now()
+	m.endOffers(t)
+	return &asker{Query: q, key: q.Client.appendKey(buf), reservation: m.conf.reservation(q.Client), t: t}
+}
+
+// is says whether the binding is the asker's.
+func (b *binding) is(w *asker) bool { return b.known() && b.client.key() == string(w.key) }
+
+// given says whether an address is there: zero and 0.0.0.0 stand for none.
+func given(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() }
+
+func silent(reason string) Answer { return Answer{Kind: Silent, Reason: reason} }
+func nak(reason string) Answer    { return Answer{Kind: Nak, Reason: reason} }
+
+// Discover answers a DHCPDISCOVER: Offer or Silent. The address is kept for the client for OfferTime; nothing is
+// written. The order of choice is that of RFC 2131 section 4.3.1: the device's reserved address, the address that the
+// client holds, is being offered or had last, the one that it asks for, and then the one unused longest.
+func (m *Manager) Discover(ctx context.Context, q Query) (Answer, error) {
+	if err := ctx.Err(); err != nil {
+		return Answer{}, err
+	}
+	var buf [2 + maxIdentifier]byte
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return Answer{}, ErrClosed
+	}
+	if !q.Client.valid() {
+		return silent("no usable hardware address or client identifier"), nil
+	}
+	w := m.ask(&q, buf[:0])
+	nets := m.conf.linked(&q)
+	if len(nets) == 0 {
+		return silent("no network of ours on this link"), nil
+	}
+	a, ok := m.pick(w, nets)
+	if !ok {
+		return silent("no free address"), nil
+	}
+	if !m.offer(a, q.Client, w.key, w.t) {
+		return silent("too many addresses on offer"), nil
+	}
+	n := m.conf.networkOf(a)
+	r := m.draw(w, n, m.bindings[a])
+	l := m.lease(a, &r, w.t)
+	l.State = Offered
+	return Answer{Kind: Offer, Lease: l, Duration: r.duration()}, nil
+}
+
+// Request answers a DHCPREQUEST by what RFC 2131 section 4.3.2 says of the state that the client is in: SELECTING with a
+// selected server, RENEWING or REBINDING with its address, INIT-REBOOT with a requested address alone. An Ack is
+// returned when its lease is on stable storage; an error means that it is not, and that nothing must be answered.
+func (m *Manager) Request(ctx context.Context, q Query) (Answer, error) {
+	if err := ctx.Err(); err != nil {
+		return Answer{}, err
+	}
+	ans, g, err := m.request(&q)
+	if err == nil && g != nil {
+		err = g.wait(ctx)
+	}
+	if err != nil {
+		return Answer{}, err
+	}
+	return ans, nil
+}
+
+func (m *Manager) request(q *Query) (Answer, *group, error) {
+	var buf [2 + maxIdentifier]byte
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return Answer{}, nil, ErrClosed
+	}
+	if !q.Client.valid() {
+		return silent("no usable hardware address or client identifier"), nil, nil
+	}
+	w := m.ask(q, buf[:0])
+	var ans Answer
+	switch {
+	case given(q.SelectedServer):
+		ans = m.selecting(w)
+	case given(q.ClientAddr):
+		ans = m.renewing(w)
+	case given(q.Requested):
+		ans = m.rebooting(w)
+	default:
+		ans = silent("neither a server, nor an address asked for, nor one held")
+	}
+	if ans.Kind != Ack {
+		return ans, nil, nil
+	}
+	return ans, m.submit(true), nil
+}
+
+// selecting answers a client that chose one of the offers that it got.
+func (m *Manager) selecting(w *asker) Answer {
+	o := m.offers.byClient[string(w.key)]
+	if w.SelectedServer != w.ServerID {
+		if o != nil {
+			m.withdraw(o)
+		}
+		return silent("another server was selected")
+	}
+	nets := m.conf.linked(w.Query)
+	if len(nets) == 0 {
+		return silent("no network of ours on this link")
+	}
+	if !given(w.Requested) {
+		return nak("no address asked for")
+	}
+	// An offer that is over, or that a restart forgot, is as good as long as the address is still there for the client.
+	if !m.usable(w, w.Requested, nets) || (o == nil || o.addr != w.Requested) && !m.best(w, w.Requested, nets) {
+		return nak("address is not available to this client")
+	}
+	return m.grant(w, w.Requested)
+}
+
+// rebooting answers a client that remembers an address: INIT-REBOOT.
+func (m *Manager) rebooting(w *asker) Answer {
+	nets := m.conf.linked(w.Query)
+	if len(nets) == 0 {
+		return silent("no network of ours on this link")
+	}
+	n := m.conf.networkOf(w.Requested)
+	if !contains(nets, n) {
+		return nak("wrong network")
+	}
+	if !m.remembers(w, nets) {
+		return unknown(n)
+	}
+	if !m.entitled(w, w.Requested) || !m.usable(w, w.Requested, nets) || !m.best(w, w.Requested, nets) {
+		return nak("wrong address")
+	}
+	return m.grant(w, w.Requested)
+}
+
+// renewing answers a client that holds an address: RENEWING and REBINDING. They differ in whom the client asks, and so
+// only in what Links tells: in RENEWING its address is trusted to tell the network.
+func (m *Manager) renewing(w *asker) Answer {
+	n := m.conf.networkOf(w.ClientAddr)
+	nets := m.conf.linked(w.Query)
+	own := m.bindings[w.ClientAddr]
+	if own != nil && !own.is(w) {
+		own = nil
+	}
+	if w.Relayed && !contains(nets, n) {
+		if len(nets) == 0 {
+			return silent("no network of ours on this link")
+		}
+		return nak("wrong network")
+	}
+	if n == nil {
+		switch {
+		case own != nil:
+			return nak("address is in no network any more")
+		case len(nets) > 0:
+			return unknown(nets[0])
+		}
+		return silent("no network of ours")
+	}
+	if !m.remembers(w, n.wire) {
+		return unknown(n)
+	}
+	if !m.entitled(w, w.ClientAddr) || !m.usable(w, w.ClientAddr, n.wire) || !m.best(w, w.ClientAddr, n.wire) {
+		return nak("wrong address")
+	}
+	return m.grant(w, w.ClientAddr)
+}
+
+func contains(nets []*network, n *network) bool {
+	for _, o := range nets {
+		if o == n {
+			return true
+		}
+	}
+	return false
+}
+
+// unknown answers a client of which there is no record: another server may know it (RFC 2131 section 4.3.2).
+func unknown(n *network) Answer {
+	if n.Authoritative {
+		return nak("no record of this client")
+	}
+	return silent("no record of this client")
+}
+
+// remembers says whether there is a record of the client in these networks: a lease, also one that ended, or an address
+// reserved for its device.
+func (m *Manager) remembers(w *asker, nets []*network) bool {
+	for b := m.clients[string(w.key)]; b != nil; b = b.sibling {
+		if contains(nets, m.conf.networkOf(b.addr)) {
+			return true
+		}
+	}
+	if w.reservation != nil {
+		for _, a := range w.reservation.Addresses {
+			if contains(nets, m.conf.networkOf(a)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// entitled says whether the address is, or was last, the client's own, or is reserved for its device.
+func (m *Manager) entitled(w *asker, a netip.Addr) bool {
+	if b := m.bindings[a]; b != nil && b.is(w) {
+		return true
+	}
+	return w.reservation != nil && m.conf.reserved[a] == w.reservation
+}
+
+// usable says whether the address may be given to the client: it is in one of the networks, the configuration lets the
+// client have it, and nobody else holds it or was offered it. Clients of one device give way to each other.
+func (m *Manager) usable(w *asker, a netip.Addr, nets []*network) bool {
+	if !contains(nets, m.conf.networkOf(a)) || !m.conf.permitted(a, w.reservation) {
+		return false
+	}
+	reserved := m.conf.reserved[a] != nil // then for this client: it is permitted
+	if b := m.bindings[a]; b != nil {
+		if b.resting(w.t.el) {
+			return false
+		}
+		if b.held(w.t.el) && !b.is(w) && !(reserved && m.conf.reservation(b.client.client()) == w.reservation) {
+			return false
+		}
+	}
+	if o := m.offers.of(a); o != nil && o.client.key() != string(w.key) {
+		return reserved && m.conf.reservation(o.client.client()) == w.reservation
+	}
+	return true
+}
+
+// fixed is the address reserved for the client's device that it should have in these networks: one that it holds, else
+// one that none of the device's other clients holds, else any. It is false if the device has none there, or if somebody
+// else keeps it from it.
+func (m *Manager) fixed(w *asker, nets []*network) (best netip.Addr, ok bool) {
+	if w.reservation == nil {
+		return netip.Addr{}, false
+	}
+	unheld := false
+	for _, a := range w.reservation.Addresses {
+		if !m.usable(w, a, nets) {
+			continue
+		}
+		b := m.bindings[a]
+		held := b != nil && b.held(w.t.el)
+		if held && b.is(w) {
+			return a, true
+		}
+		if !ok || !held && !unheld {
+			best, ok, unheld = a, true, !held
+		}
+	}
+	return best, ok
+}
+
+// best says whether there is no reserved address that the client should rather have.
+func (m *Manager) best(w *asker, a netip.Addr, nets []*network) bool {
+	if w.reservation != nil && m.conf.reserved[a] == w.reservation {
+		return true
+	}
+	_, ok := m.fixed(w, nets)
+	return !ok
+}
+
+// pick chooses the address for a client that has to have one.
+func (m *Manager) pick(w *asker, nets []*network) (netip.Addr, bool) {
+	if a, ok := m.fixed(w, nets); ok {
+		return a, true
+	}
+	var held, had *binding
+	for b := m.clients[string(w.key)]; b != nil; b = b.sibling {
+		if !m.usable(w, b.addr, nets) {
+			continue
+		}
+		switch {
+		case b.held(w.t.el) && (held == nil || b.start > held.start):
+			held = b
+		case !b.held(w.t.el) && (had == nil || b.end > had.end):
+			had = b
+		}
+	}
+	if held != nil {
+		return held.addr, true
+	}
+	if o := m.offers.byClient[string(w.key)]; o != nil && m.usable(w, o.addr, nets) {
+		return o.addr, true
+	}
+	if had != nil {
+		return had.addr, true
+	}
+	if given(w.Requested) && m.usable(w, w.Requested, nets) {
+		return w.Requested, true
+	}
+	return m.choose(nets)
+}
+
+// draw is the record of the lease that the client gets of the address with binding b, nil if it was never used.
+func (m *Manager) draw(w *asker, n *network, b *binding) record {
+	d := n.leaseTime(w.LeaseTime)
+	r := record{start: w.t.el, end: never, seconds: uint32(min(d, Infinite) / time.Second), state: Active}
+	if d < Infinite {
+		r.end = w.t.el + int64(d)
+	}
+	var old record
+	if b != nil {
+		old = b.record
+	}
+	same := b != nil && b.is(w)
+	if same && b.client.client() == w.Client {
+		r.client = b.client
+	} else {
+		r.client = pack(w.Client)
+	}
+	if same && old.state == Active {
+		r.start = old.start
+	}
+	if w.reservation != nil {
+		r.device = &w.reservation.Device
+	}
+	r.name, r.owned = m.name(w, n, same, &old)
+	r.version = old.version
+	if same && old.state == Active && r.name == old.name {
+		r.name = old.name // one string, not two
+		r.published = old.published
+	}
+	return r
+}
+
+// name is what DNS shall show for the lease, and whether it is a site device's name. A client that says nothing keeps the
+// name that it has.
+func (m *Manager) name(w *asker, n *network, same bool, old *record) (name string, owned bool) {
+	if !n.DDNS {
+		return "", false
+	}
+	if r := w.reservation; r != nil {
+		if !r.Publish {
+			return "", false
+		}
+		return r.Hostname, r.Hostname != ""
+	}
+	if label := cleanLabel(w.Hostname); label != "" && m.conf.domain != "" {
+		name = label + "." + m.conf.domain
+	} else if w.Hostname == "" && same && !old.owned {
+		name = old.name
+	}
+	if _, taken := m.conf.reservations[name]; taken || len(name) > 254 {
+		return "", false
+	}
+	return name, false
+}
+
+// grant gives the address to the client and ends what else it holds on the same wire. It does not fail; it is undone if
+// it cannot be committed. Caller holds mu and submits.
+func (m *Manager) grant(w *asker, a netip.Addr) Answer {
+	n := m.conf.networkOf(a)
+	r := m.draw(w, n, m.bindings[a])
+	b := m.bindingOf(a)
+	if same := b.is(w); b.name != "" && (!same || b.name != r.name) {
+		m.dropName(b)
+		r.version = m.version
+	}
+	if r.name != "" && !r.published {
+		if b.name != r.name || !b.is(w) || b.state != Active {
+			m.version++
+			r.version = m.version
+		}
+		m.dropRemoval(removalKey(r.name, a, r.client.key()))
+	}
+	m.change(b, r, w.t)
+	for o := m.clients[string(w.key)]; o != nil; {
+		sibling := o.sibling
+		if o != b && o.held(w.t.el) && contains(n.wire, m.conf.networkOf(o.addr)) {
+			m.finish(o, Released, w.t.el, w.t)
+		}
+		o = sibling
+	}
+	if o := m.offers.byClient[string(w.key)]; o != nil {
+		m.withdraw(o)
+	}
+	if o := m.offers.of(a); o != nil {
+		m.withdraw(o)
+	}
+	return Answer{Kind: Ack, Lease: m.lease(a, &r, w.t), Duration: r.duration()}
+}
+
+// dropName has the name of a binding removed from DNS. Caller holds mu.
+func (m *Manager) dropName(b *binding) {
+	m.version++
+	m.addRemoval(&removal{name: b.name, addr: b.addr, client: b.client, version: m.version, owned: b.owned})
+}
+
+// finish takes a binding from its client: with it goes its name. Caller holds mu and submits.
+func (m *Manager) finish(b *binding, s State, end int64, t moment) {
+	r := b.record
+	r.state, r.end = s, end
+	if r.name != "" {
+		m.dropName(b)
+		r.name, r.published, r.owned = "", false, false
+		r.version = m.version
+	}
+	m.change(b, r, t)
+}
+
+// Release ends the lease of a client that gives its address (ClientAddr) back. A client that does not hold it is ignored.
+// The binding stays, so the client gets the same address again if nobody needed it. It returns when that is on stable
+// storage.
+func (m *Manager) Release(ctx context.Context, q Query) error {
+	return m.giveUp(ctx, &q, q.ClientAddr, func(b *binding, t moment) { m.finish(b, Released, t.el, t) })
+}
+
+// Decline takes an address (Requested) that its client found in use out of service for the network's DeclineTime. A
+// client that does not hold it is ignored, so nobody can empty a pool by declining. It returns when that is on stable
+// storage.
+func (m *Manager) Decline(ctx context.Context, q Query) error {
+	return m.giveUp(ctx, &q, q.Requested, func(b *binding, t moment) {
+		rest := DefaultDeclineTime
+		if n := m.conf.networkOf(b.addr); n != nil {
+			rest = n.DeclineTime
+		}
+		end := int64(never)
+		if rest < Infinite {
+			end = t.el + int64(rest)
+		}
+		m.finish(b, Declined, end, t)
+	})
+}
+
+// giveUp ends the lease of the address as f does, if the client holds it and means this server.
+func (m *Manager) giveUp(ctx context.Context, q *Query, a netip.Addr, f func(*binding, moment)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	g, err := func() (*group, error) {
+		var buf [2 + maxIdentifier]byte
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.closed {
+			return nil, ErrClosed
+		}
+		if !q.Client.valid() || given(q.SelectedServer) && q.SelectedServer != q.ServerID {
+			return nil, nil
+		}
+		w := m.ask(q, buf[:0])
+		b := m.bindings[a]
+		if b == nil || b.state != Active || !b.is(w) {
+			return nil, nil
+		}
+		f(b, w.t)
+		return m.submit(true), nil
+	}()
+	if err != nil || g == nil {
+		return err
+	}
+	return g.wait(ctx)
+}

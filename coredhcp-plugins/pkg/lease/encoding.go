@@ -1,0 +1,267 @@
+package lease
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"time"
+)
+
+// On disk a key is one letter for what it is, and what it is about:
+//
+//	f                          the format: formatValue
+//	b ADDRESS                  a binding; the address is its 4 or 16 octets, so that bindings lie in address order
+//	r NAME ADDRESS CLIENT      a removal; the name and the address each after an octet for their length, the client's Key
+//
+// A value begins with its version. Numbers are varints in their shortest form, text and octets come after an octet for
+// their length, times are milliseconds since 1970. A value has exactly one encoding: what is not it is refused.
+const (
+	keyFormat  = 'f'
+	keyBinding = 'b'
+	keyRemoval = 'r'
+
+	formatValue    = "dicomnam leases 1"
+	bindingVersion = 1
+	removalVersion = 1
+
+	flagPublished = 1 << 0
+	flagOwned     = 1 << 1
+	flagInfinite  = 1 << 2
+)
+
+// storedBinding is a binding as it is on disk, its times those of the wall clock.
+type storedBinding struct {
+	client           Client
+	state            State
+	published, owned bool
+	infinite         bool
+	version          uint64
+	start, end       int64 // Unix milliseconds; end 0 if infinite
+	seconds          uint32
+	device, name     string
+}
+
+func appendBindingKey(b []byte, a netip.Addr) []byte {
+	b = append(b, keyBinding)
+	if a.Is4() {
+		o := a.As4()
+		return append(b, o[:]...)
+	}
+	o := a.As16()
+	return append(b, o[:]...)
+}
+
+func parseBindingKey(key []byte) (netip.Addr, error) {
+	a, ok := netip.AddrFromSlice(key[1:])
+	if !ok || a.Is4In6() {
+		return netip.Addr{}, fmt.Errorf("expected an address of 4 or 16 octets, found %d octets", len(key)-1)
+	}
+	return a, nil
+}
+
+func appendText(b []byte, s string) []byte { return append(append(b, byte(len(s))), s...) }
+
+func (s *storedBinding) append(b []byte) []byte {
+	var flags byte
+	if s.published {
+		flags |= flagPublished
+	}
+	if s.owned {
+		flags |= flagOwned
+	}
+	if s.infinite {
+		flags |= flagInfinite
+	}
+	b = append(b, bindingVersion, byte(s.state), flags)
+	b = binary.AppendUvarint(b, s.version)
+	b = binary.AppendVarint(b, s.start)
+	b = binary.AppendVarint(b, s.end)
+	b = binary.AppendUvarint(b, uint64(s.seconds))
+	b = appendClient(b, s.client)
+	b = appendText(b, s.device)
+	return appendText(b, s.name)
+}
+
+func appendClient(b []byte, c Client) []byte {
+	b = append(b, c.HardwareType)
+	b = appendText(b, c.HardwareAddr)
+	return appendText(b, c.Identifier)
+}
+
+// decodeBinding reads what storedBinding.append wrote.
+func decodeBinding(value []byte) (storedBinding, error) {
+	d := decoder{data: value}
+	var s storedBinding
+	d.version("binding", bindingVersion)
+	s.state = State(d.octet("state"))
+	flags := d.octet("flags")
+	s.published, s.owned, s.infinite = flags&flagPublished != 0, flags&flagOwned != 0, flags&flagInfinite != 0
+	s.version = d.uvarint("version")
+	s.start = d.varint("start")
+	s.end = d.varint("end")
+	seconds := d.uvarint("lease time")
+	s.seconds = uint32(seconds)
+	s.client = d.client()
+	s.device = d.text("device", math.MaxUint8)
+	s.name = d.text("name", math.MaxUint8)
+	d.end()
+	d.expect(s.state >= Active && s.state <= Declined, "state %d: expected %d to %d", s.state, Active, Declined)
+	d.expect(flags < flagInfinite<<1, "flags %#x: expected less than %#x", flags, flagInfinite<<1)
+	d.expect(seconds <= math.MaxUint32, "lease time %d: expected at most %d", seconds, uint32(math.MaxUint32))
+	d.expect(!s.infinite || s.end == 0 && (s.state == Active || s.state == Declined), "an end of what is infinite, or of what is free none")
+	d.expect(s.state == Active || s.name == "", "name %q of an address that nobody holds", s.name)
+	return s, d.err
+}
+
+// removal is a name that must go away from DNS. It stays until somebody confirms that it is gone.
+type removal struct {
+	name    string
+	addr    netip.Addr
+	client  packed
+	version uint64
+	owned   bool
+}
+
+// key is the removal's key on disk and in Manager.removals.
+func (r *removal) key() string { return removalKey(r.name, r.addr, r.client.key()) }
+
+func removalKey(name string, a netip.Addr, client string) string {
+	b := make([]byte, 0, 3+len(name)+16+len(client))
+	b = append(b, keyRemoval)
+	b = appendText(b, name)
+	b = appendAddr(b, a)
+	return string(append(b, client...))
+}
+
+func appendAddr(b []byte, a netip.Addr) []byte {
+	if a.Is4() {
+		o := a.As4()
+		return append(append(b, 4), o[:]...)
+	}
+	o := a.As16()
+	return append(append(b, 16), o[:]...)
+}
+
+func (r *removal) append(b []byte) []byte {
+	var flags byte
+	if r.owned {
+		flags |= flagOwned
+	}
+	b = append(b, removalVersion, flags)
+	b = binary.AppendUvarint(b, r.version)
+	b = appendAddr(b, r.addr)
+	b = appendClient(b, r.client.client())
+	return appendText(b, r.name)
+}
+
+// decodeRemoval reads what removal.append wrote.
+func decodeRemoval(value []byte) (removal, error) {
+	d := decoder{data: value}
+	var r removal
+	d.version("removal", removalVersion)
+	flags := d.octet("flags")
+	r.owned = flags&flagOwned != 0
+	r.version = d.uvarint("version")
+	addr := d.text("address", 16)
+	c := d.client()
+	r.name = d.text("name", math.MaxUint8)
+	d.end()
+	d.expect(flags&^flagOwned == 0, "flags %#x: expected 0 or %#x", flags, flagOwned)
+	d.expect(r.name != "", "no name")
+	a, ok := netip.AddrFromSlice([]byte(addr))
+	d.expect(ok && !a.Is4In6(), "address: expected 4 or 16 octets, found %d", len(addr))
+	if d.err != nil {
+		return removal{}, d.err
+	}
+	r.addr, r.client = a, pack(c)
+	return r, nil
+}
+
+// decoder reads a value piece by piece and keeps the first error.
+type decoder struct {
+	data []byte
+	err  error
+}
+
+var errShort = errors.New("it ends")
+
+func (d *decoder) fail(format string, args ...any) {
+	if d.err == nil {
+		d.err = fmt.Errorf(format, args...)
+		d.data = nil
+	}
+}
+
+func (d *decoder) expect(ok bool, format string, args ...any) {
+	if !ok {
+		d.fail(format, args...)
+	}
+}
+
+func (d *decoder) version(what string, newest byte) {
+	if v := d.octet("version"); d.err == nil && v != newest {
+		d.fail("%s of version %d: expected version %d; was it written by a newer release?", what, v, newest)
+	}
+}
+
+func (d *decoder) octet(what string) byte {
+	if len(d.data) == 0 {
+		d.fail("%s: expected an octet: %w", what, errShort)
+		return 0
+	}
+	c := d.data[0]
+	d.data = d.data[1:]
+	return c
+}
+
+func (d *decoder) uvarint(what string) uint64 {
+	v, n := binary.Uvarint(d.data)
+	if n <= 0 || n > 1 && d.data[n-1] == 0 {
+		d.fail("%s: expected a number in its shortest form", what)
+		return 0
+	}
+	d.data = d.data[n:]
+	return v
+}
+
+func (d *decoder) varint(what string) int64 {
+	u := d.uvarint(what)
+	return int64(u>>1) ^ -int64(u&1)
+}
+
+func (d *decoder) text(what string, most int) string {
+	n := int(d.octet(what))
+	if n > most {
+		d.fail("%s of %d octets: expected at most %d", what, n, most)
+		return ""
+	}
+	if n > len(d.data) {
+		d.fail("%s of %d octets, %d of them there: %w", what, n, len(d.data), errShort)
+		return ""
+	}
+	s := string(d.data[:n])
+	d.data = d.data[n:]
+	return s
+}
+
+func (d *decoder) client() Client {
+	c := Client{HardwareType: d.octet("hardware type")}
+	c.HardwareAddr = d.text("hardware address", maxHardware)
+	c.Identifier = d.text("client identifier", maxIdentifier)
+	d.expect(c.valid(), "client without hardware address and identifier")
+	return c
+}
+
+func (d *decoder) end() {
+	if len(d.data) > 0 {
+		d.fail("%d octets after the end", len(d.data))
+	}
+}
+
+// milliseconds rounds down, so that a lease did not begin later than it is said to.
+func milliseconds(t time.Time) int64 { return t.UnixMilli() }
+
+// millisecondsUp rounds up, so that a lease does not end earlier than the client was told.
+func millisecondsUp(t time.Time) int64 { return t.Add(time.Millisecond - 1).UnixMilli() }

@@ -1,0 +1,161 @@
+package lease
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Infinite is the lease time that never ends: 0xffffffff seconds (RFC 2131 section 3.3). A Network.LeaseTime of
+// Infinite is RFC 2131's automatic allocation.
+const Infinite = 0xffffffff * time.Second
+
+const (
+	// OfferTime is how long an offered address is kept for the client it was offered to.
+	OfferTime = 30 * time.Second
+	// MaxOffers bounds the addresses that are on offer at one time. Beyond it Discover answers Silent.
+	MaxOffers = 1 << 16
+	// DefaultDeclineTime is how long an address that a client declined rests where Network.DeclineTime is zero.
+	DefaultDeclineTime = 24 * time.Hour
+
+	maxIdentifier = 255 // octets of option 61 (RFC 2132 section 9.14)
+	maxHardware   = 16  // octets of chaddr (RFC 2131 section 2)
+)
+
+// Client is what RFC 2131 calls a client: the hardware address and client identifier that a packet carries, as raw
+// octets. It is comparable, but two Clients with the same Key are the same client: the identifier alone decides where
+// there is one (RFC 2131 section 4.2), the hardware type and address where there is none.
+type Client struct {
+	HardwareType uint8  // IANA hardware type, 1 = Ethernet
+	HardwareAddr string // chaddr, at most 16 octets
+	Identifier   string // option 61 with its type octet, at most 255 octets; "" if there is none
+}
+
+// HardwareAddress is one network interface of a device.
+type HardwareAddress struct {
+	Type uint8  // IANA hardware type, 1 = Ethernet
+	Addr string // raw octets
+}
+
+// Config is everything a Manager must know of the site. A Manager copies what it keeps.
+type Config struct {
+	Domain       string // domain of names that clients choose, as "imaging.example.org."; "" gives such clients no name
+	Networks     []Network
+	Reservations []Reservation
+	Excluded     []netip.Addr // addresses inside pools that are never given away: machines that do not speak DHCP
+}
+
+// Network is one subnet with its address pools and times.
+type Network struct {
+	Name          string
+	Prefix        netip.Prefix
+	Interface     string // "" unless requests received there belong to this network whatever addresses it has
+	SharedNetwork string // networks with the same non-empty name share one wire and serve each other's clients
+	Pools         []Pool
+	LeaseTime     time.Duration // given to a client that asks for no time; Infinite: the lease never ends
+	MinLeaseTime  time.Duration // bound on the time a client asks for (option 51); zero: LeaseTime
+	MaxLeaseTime  time.Duration // bound on the time a client asks for (option 51); zero: LeaseTime
+	DeclineTime   time.Duration // how long a declined address rests; zero: DefaultDeclineTime
+	Authoritative bool          // answer Nak, instead of nothing, to a client that asks for an address there is no record of
+	DDNS          bool          // leases of this network have names in DNS
+}
+
+// Pool is a range of addresses inside a network, both ends included.
+type Pool struct{ First, Last netip.Addr }
+
+// Reservation keeps addresses and a host name for one device. It belongs to the device and not to a client: whichever
+// client comes with one of the hardware addresses, or else with one of the client identifiers, gets the device's
+// address and name, also while another client of the same device holds it. Of several addresses those in the client's
+// network count; in a network where the device has none it takes a pool address and keeps its name.
+type Reservation struct {
+	Device            string // the device's name in the site
+	Hostname          string // FQDN
+	HardwareAddresses []HardwareAddress
+	ClientIdentifiers []string // raw octets of option 61
+	Addresses         []netip.Addr
+	Publish           bool // the name is put into DNS when the device gets its lease
+}
+
+// Query is what a DHCP message says, as far as RFC 2131 section 4.3 decides on it.
+type Query struct {
+	Client    Client
+	Interface string // the interface that the message came in on
+	// Links are addresses on the client's wire: the relay's (link selection, subnet selection or giaddr), else those of
+	// the receiving interface.
+	Links []netip.Addr
+	// Relayed says that Links is what a relay told. Without it a client that gives its ciaddr may be renewing by
+	// unicast across routers, and ciaddr tells its network (RFC 2131 section 4.3.2).
+	Relayed        bool
+	ServerID       netip.Addr    // who we are to this client
+	SelectedServer netip.Addr    // option 54; zero if there is none
+	Requested      netip.Addr    // option 50; zero if there is none
+	ClientAddr     netip.Addr    // ciaddr; zero or 0.0.0.0 if there is none
+	LeaseTime      time.Duration // option 51; zero if there is none
+	Hostname       string        // the client's own host name, one label; "" if there is none
+}
+
+// Kind says how to answer.
+type Kind uint8
+
+// The answers to a Query.
+const (
+	Silent Kind = iota // send nothing
+	Offer              // DHCPOFFER
+	Ack                // DHCPACK; its lease is on stable storage
+	Nak                // DHCPNAK
+)
+
+// Answer is what to tell the client.
+type Answer struct {
+	Kind     Kind
+	Lease    Lease         // of an Offer or Ack; its Network and Device tell which options apply
+	Duration time.Duration // of an Offer or Ack: option 51; Infinite for a lease that never ends
+	Reason   string        // of Silent or Nak, for the log: why
+}
+
+// State is what a binding of an address is in.
+type State uint8
+
+// The states of a binding. All but Offered are on disk, with these numbers.
+const (
+	Offered  State = 0 // in memory only
+	Active   State = 1 // the client holds the address
+	Expired  State = 2 // the client let its time run out; free
+	Released State = 3 // the client gave it back, or took another one; free
+	Declined State = 4 // somebody else uses the address; it rests until Expires
+)
+
+// Lease says who holds, or last held, an address.
+type Lease struct {
+	Address netip.Addr
+	Client  Client
+	Network string // name of the network that the address is in now; "" if it is in none
+	Device  string // name of the site's device that the client was when it got the lease; "" if none
+	State   State
+	Start   time.Time // when the client got it
+	Expires time.Time // when it ends, or did; zero: infinite
+	// Name is the FQDN that DNS shall show for the address while it is held; "" none.
+	Name      string
+	Published bool   // DNS is known to show Name
+	Version   uint64 // changes whenever what DNS shall show changes
+}
+
+// NameChange is one thing to be made true in DNS.
+type NameChange struct {
+	Remove    bool // the name must no longer have this address; else it must
+	Name      string
+	Address   netip.Addr
+	Client    Client        // whose DHCID guards the name (RFC 4701)
+	Owned     bool          // the name of a site device: it may replace whatever stands there
+	LeaseTime time.Duration // of the lease, for the TTL; Infinite if it never ends; zero with Remove
+	Version   uint64
+}
+
+// Options are what a Manager needs of its surroundings.
+type Options struct {
+	Now    func() time.Time // default time.Now; see the package comment for what it is used for
+	FS     vfs.FS           // default the operating system's; for tests
+	Logger *slog.Logger     // background work and the store write here; default discards
+}

@@ -1,0 +1,397 @@
+package lease
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"math"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// expireAtOnce bounds how many leases end in one transaction.
+	expireAtOnce = 512
+	// expireRetry is the pause after leases could not be ended because the database failed.
+	expireRetry = time.Second
+	// pageSize is how many leases Leases reads at a time.
+	pageSize = 256
+)
+
+// Manager holds the leases of one server. Its methods may be called by many goroutines at once.
+type Manager struct {
+	clock     func() time.Time
+	opened    time.Time // when Open was called; moments in memory count from here
+	log       *slog.Logger
+	store     *store
+	maxOffers int
+	wake      chan struct{} // tells Run of something sooner than it waits for
+	committed chan struct{} // closed when the committer ends
+
+	mu            sync.Mutex // guards all below
+	work          sync.Cond  // something in next, or closed
+	closed        bool
+	conf          *index
+	last          int64  // the latest moment that was read from the clock
+	version       uint64 // the last that was given
+	bindings      map[netip.Addr]*binding
+	clients       map[string]*binding // by Key; the first of a client's bindings
+	ends          endQueue
+	offers        offers
+	removals      map[string]*removal
+	names         nameQueue
+	next          *group // what is decided and not yet in the committer's hands
+	dirty         map[*binding]*pending
+	dirtyRemovals map[string]int
+	runUntil      int64 // what Run waits for
+}
+
+// Open opens the lease database in dir, or creates it, and reads all leases in one pass. The directory belongs to one
+// Manager at a time and is kept private to its user. A record that cannot be understood is an error that names it:
+// nothing is dropped. An error of the configuration is that of Reload. Leases that ended meanwhile are ended by Run; none
+// of them is held any more.
+func Open(dir string, c Config, o Options) (*Manager, error) {
+	x, err := newIndex(c)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{
+		clock: o.Now, log: o.Logger, conf: x, maxOffers: MaxOffers,
+		wake: make(chan struct{}, 1), committed: make(chan struct{}),
+		bindings: map[netip.Addr]*binding{}, clients: map[string]*binding{},
+		offers: newOffers(), removals: map[string]*removal{}, names: newNameQueue(), next: newGroup(),
+		dirty: map[*binding]*pending{}, dirtyRemovals: map[string]int{}, runUntil: math.MaxInt64,
+	}
+	m.work.L = &m.mu
+	if m.clock == nil {
+		m.clock = time.Now
+	}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	m.opened = m.clock()
+	if m.store, err = openStore(dir, o.FS, m.log); err != nil {
+		return nil, err
+	}
+	if err := m.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("lease database %s: %w", dir, err), m.store.close())
+	}
+	go m.commit()
+	return m, nil
+}
+
+// load reads the database; nobody else knows the Manager yet.
+func (m *Manager) load() error {
+	wall := m.opened.Round(0)
+	devices := map[string]*string{}
+	var free, unpublished []*binding
+	pools := m.conf.pools // those that bindings may still be found in: they come in the order of addresses
+	all := m.store.snapshot(nil)
+	defer all.end()
+	_, err := all.read(math.MaxInt, func(key, value []byte) error {
+		var err error
+		switch {
+		case bytes.Equal(key, []byte{keyFormat}):
+		case bytes.HasPrefix(key, []byte{keyRemoval}):
+			err = m.loadRemoval(key, value)
+		case bytes.HasPrefix(key, []byte{keyBinding}):
+			var b *binding
+			if b, err = m.loadBinding(key, value, wall, devices); err != nil {
+				break
+			}
+			if b.free() {
+				free = append(free, b)
+			}
+			if b.name != "" && !b.published {
+				unpublished = append(unpublished, b)
+			}
+			for len(pools) > 0 && pools[0].last.Less(b.addr) {
+				pools = pools[1:]
+			}
+			if len(pools) > 0 && pools[0].cursor == b.addr {
+				pools[0].pass()
+			}
+		default:
+			err = errors.New("expected a binding, a removal or the format")
+		}
+		if err != nil {
+			return fmt.Errorf("key %q: %w", key, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	m.listAll(free)
+	for _, b := range unpublished {
+		m.names.settleBinding(m, b)
+	}
+	for key := range m.removals {
+		m.names.settleRemoval(m, key)
+	}
+	return nil
+}
+
+// listAll lists free bindings, in the order in which the pools' trees grow fastest.
+func (m *Manager) listAll(free []*binding) {
+	slices.SortFunc(free, func(a, b *binding) int { return cmp.Or(cmp.Compare(a.end, b.end), a.addr.Compare(b.addr)) })
+	for _, b := range free {
+		m.list(b.addr)
+	}
+}
+
+func (m *Manager) loadBinding(key, value []byte, wall time.Time, devices map[string]*string) (*binding, error) {
+	a, err := parseBindingKey(key)
+	if err != nil {
+		return nil, err
+	}
+	s, err := decodeBinding(value)
+	if err != nil {
+		return nil, err
+	}
+	r := record{
+		client: pack(s.client), name: s.name, version: s.version, seconds: s.seconds, state: s.state,
+		published: s.published, owned: s.owned,
+		start: int64(time.UnixMilli(s.start).Sub(wall)), end: never,
+	}
+	if !s.infinite {
+		r.end = int64(time.UnixMilli(s.end).Sub(wall))
+	}
+	if s.device != "" {
+		if devices[s.device] == nil {
+			d := s.device
+			devices[d] = &d
+		}
+		r.device = devices[s.device]
+	}
+	m.version = max(m.version, s.version)
+	b := &binding{addr: a, record: r, heap: -1}
+	m.bindings[a] = b
+	if b.known() {
+		m.link(b)
+	}
+	m.ends.fix(b)
+	return b, nil
+}
+
+func (m *Manager) loadRemoval(key, value []byte) error {
+	r, err := decodeRemoval(value)
+	if err != nil {
+		return err
+	}
+	if k := r.key(); k != string(key) {
+		return fmt.Errorf("expected the removal of %q, %v, found that of key %q", r.name, r.addr, k)
+	}
+	m.version = max(m.version, r.version)
+	m.removals[string(key)] = &r
+	return nil
+}
+
+// Reload replaces the configuration in one step, or returns all that is wrong with it and changes nothing. Leases that it
+// has no place for any more stay until they end, but are not renewed.
+func (m *Manager) Reload(c Config) error {
+	x, err := newIndex(c)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return ErrClosed
+	}
+	old := m.conf
+	m.conf = x
+	if x.samePools(old) {
+		for i, p := range x.pools {
+			p.cursor, p.passed, p.free = old.pools[i].cursor, old.pools[i].passed, old.pools[i].free
+		}
+		for _, a := range x.freed(old) {
+			m.list(a)
+		}
+	} else {
+		var free []*binding
+		for _, b := range m.bindings {
+			b.listed = false
+			if b.free() {
+				free = append(free, b)
+			}
+		}
+		m.listAll(free)
+	}
+	for e := m.offers.order.Front(); e != nil; {
+		o := e.Value.(*offer)
+		e = e.Next()
+		if !x.permitted(o.addr, x.reservation(o.client.client())) {
+			m.withdraw(o)
+		}
+	}
+	return nil
+}
+
+// Close finishes what was decided, and closes the database. Calls that come later return ErrClosed.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return ErrClosed
+	}
+	m.closed = true
+	m.work.Signal()
+	m.mu.Unlock()
+	<-m.committed
+	return m.store.close()
+}
+
+// Run ends leases when their time is over, and returns nil when ctx ends. One Run at a time.
+func (m *Manager) Run(ctx context.Context) error {
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		g, until, err := m.expire()
+		if err != nil {
+			return err
+		}
+		if g != nil {
+			if err := g.wait(ctx); err == nil {
+				continue
+			} else if ctx.Err() != nil {
+				return nil
+			} else {
+				m.log.Error("ending leases", "error", err)
+				until = expireRetry
+			}
+		}
+		if until < math.MaxInt64 {
+			t.Reset(until)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		case <-m.wake:
+		}
+	}
+}
+
+// expire ends leases whose time is over, and returns either the group that they are committed with, or how long it is
+// until there is something to do.
+func (m *Manager) expire() (*group, time.Duration, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, 0, ErrClosed
+	}
+	t := m.now()
+	m.endOffers(t)
+	m.names.due(m, t.el)
+	n := 0
+	for ; n < expireAtOnce && len(m.ends) > 0 && m.ends[0].end <= t.el; n++ {
+		b := m.ends[0].b
+		m.finish(b, Expired, b.end, t)
+	}
+	if n > 0 {
+		return m.submit(true), 0, nil
+	}
+	m.runUntil = math.MaxInt64
+	if len(m.ends) > 0 {
+		m.runUntil = m.ends[0].end
+	}
+	if len(m.names.delayed) > 0 {
+		m.runUntil = min(m.runUntil, m.names.delayed[0].rank)
+	}
+	if m.runUntil == math.MaxInt64 {
+		return nil, math.MaxInt64, nil
+	}
+	return nil, time.Duration(m.runUntil - t.el), nil
+}
+
+// wakeRun tells Run that something happens at a moment, if it would come too late. Caller holds mu.
+func (m *Manager) wakeRun(at int64) {
+	if at < m.runUntil {
+		m.runUntil = at
+		select {
+		case m.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Lease returns the binding of an address, and false if the address was never used. It shows what is committed.
+func (m *Manager) Lease(a netip.Addr) (Lease, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.bindings[a]
+	if b == nil {
+		return Lease{}, false
+	}
+	r := b.record
+	if p := m.dirty[b]; p != nil {
+		r = p.committed
+	}
+	if r.state == 0 {
+		return Lease{}, false
+	}
+	return m.lease(a, &r, m.now()), true
+}
+
+// Leases iterates all bindings in the order of their addresses, as they were on disk at one moment; it holds nobody up,
+// however long it takes. Should the database have to be opened again meanwhile, the rest is of a later moment.
+func (m *Manager) Leases() iter.Seq[Lease] {
+	return func(yield func(Lease) bool) {
+		view := m.store.snapshot([]byte{keyBinding})
+		defer view.end()
+		page := make([]Lease, 0, pageSize)
+		for more := true; more; {
+			var err error
+			page = page[:0]
+			more, err = view.read(pageSize, func(key, value []byte) error {
+				if !bytes.HasPrefix(key, []byte{keyBinding}) {
+					return nil
+				}
+				l, err := decodeLease(key, value)
+				page = append(page, l)
+				return err
+			})
+			if err != nil {
+				m.log.Error("reading leases", "error", err)
+				return
+			}
+			m.mu.Lock()
+			conf := m.conf
+			m.mu.Unlock()
+			for _, l := range page {
+				if n := conf.networkOf(l.Address); n != nil {
+					l.Network = n.Name
+				}
+				if !yield(l) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func decodeLease(key, value []byte) (Lease, error) {
+	a, err := parseBindingKey(bytes.Clone(key))
+	if err != nil {
+		return Lease{}, fmt.Errorf("key %q: %w", key, err)
+	}
+	s, err := decodeBinding(value)
+	if err != nil {
+		return Lease{}, fmt.Errorf("key %q: %w", key, err)
+	}
+	l := Lease{
+		Address: a, Client: s.client, Device: s.device, State: s.state, Start: time.UnixMilli(s.start),
+		Name: s.name, Published: s.published, Version: s.version,
+	}
+	if !s.infinite {
+		l.Expires = time.UnixMilli(s.end)
+	}
+	return l, nil
+}

@@ -1,0 +1,343 @@
+package lease
+
+import (
+	"cmp"
+	"container/heap"
+	"math"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// nameQueue is what DNS does not show yet. Changes of one name are a chain, of which one is taken at a time: its removals
+// first, then its additions, the newest first in both. Chains that can go on are ordered by the change that is next, the
+// newest first: the device that was switched on just now does not wait behind what an outage of DNS left over.
+type nameQueue struct {
+	chains  map[string]*chain
+	adding  map[*binding]*chain // bindings that wait in a chain
+	ready   chainHeap           // by version of the next change, the newest first
+	delayed chainHeap           // by the time when there is a next change
+	taken   map[netip.Addr]*chain
+	blocked map[netip.Addr][]*chain // the next change is about an address that is taken
+	signal  chan struct{}
+}
+
+// chain is the changes of one name.
+type chain struct {
+	name    string
+	waiting []waiting
+	taken   bool // one is out, inFlight
+	flight  NameChange
+
+	behind netip.Addr // the address that it is blocked by, if valid
+
+	in    *chainHeap // that the chain is in, or nil
+	place int
+	rank  int64 // order in that heap, the smallest first
+}
+
+// waiting is one change of a name: an addition of what binding b says, or the removal under key.
+type waiting struct {
+	b       *binding
+	key     string
+	version uint64
+	after   int64 // not to be taken before, nanoseconds since Open
+}
+
+func newNameQueue() nameQueue {
+	return nameQueue{
+		chains: map[string]*chain{}, adding: map[*binding]*chain{},
+		taken: map[netip.Addr]*chain{}, blocked: map[netip.Addr][]*chain{},
+		signal: make(chan struct{}, 1),
+	}
+}
+
+// settleBinding makes the queue agree with a binding that has no uncommitted change. Caller holds the Manager's mu.
+func (q *nameQueue) settleBinding(m *Manager, b *binding) {
+	want := b.state == Active && b.name != "" && !b.published
+	if c := q.adding[b]; c != nil {
+		i := c.find(b, "")
+		stays := want && c.name == b.name && c.waiting[i].version == b.version
+		if !stays {
+			c.remove(i)
+			delete(q.adding, b)
+		}
+		q.place(m, c)
+		if stays {
+			return
+		}
+	}
+	if want {
+		c := q.add(m, b.name, waiting{b: b, version: b.version, after: math.MinInt64})
+		q.adding[b] = c
+	}
+}
+
+// settleRemoval makes the queue agree with a removal that has no uncommitted change. Caller holds the Manager's mu.
+func (q *nameQueue) settleRemoval(m *Manager, key string) {
+	r := m.removals[key]
+	name := nameOfRemoval(key)
+	if c := q.chains[name]; c != nil {
+		if i := c.find(nil, key); i >= 0 {
+			stays := r != nil && c.waiting[i].version == r.version
+			if !stays {
+				c.remove(i)
+			}
+			q.place(m, c)
+			if stays {
+				return
+			}
+		}
+	}
+	if r != nil {
+		q.add(m, name, waiting{key: key, version: r.version, after: math.MinInt64})
+	}
+}
+
+// add lets a change wait in the chain of its name. Caller holds the Manager's mu.
+func (q *nameQueue) add(m *Manager, name string, w waiting) *chain {
+	c := q.chains[name]
+	if c == nil {
+		c = &chain{name: name}
+		q.chains[name] = c
+	}
+	c.waiting = append(c.waiting, w)
+	q.place(m, c)
+	return c
+}
+
+func nameOfRemoval(key string) string { return key[2 : 2+int(key[1])] }
+
+func (c *chain) find(b *binding, key string) int {
+	for i := range c.waiting {
+		if c.waiting[i].b == b && c.waiting[i].key == key {
+			return i
+		}
+	}
+	return -1
+}
+
+func (c *chain) remove(i int) {
+	last := len(c.waiting) - 1
+	c.waiting[i] = c.waiting[last]
+	c.waiting[last] = waiting{}
+	c.waiting = c.waiting[:last]
+}
+
+// next is the change that comes next, or when there will be one. A removal that must wait holds the additions back.
+func (c *chain) next(m *Manager, now int64) (w *waiting, at int64) {
+	at = math.MaxInt64
+	removals := false
+	for i := range c.waiting {
+		e := &c.waiting[i]
+		if e.b == nil && !removals {
+			removals, w, at = true, nil, math.MaxInt64
+		}
+		if removals != (e.b == nil) || m.uncommitted(e) {
+			continue // what is uncommitted is placed again once it is settled
+		}
+		if e.after > now {
+			at = min(at, e.after)
+		} else if w == nil || e.version > w.version {
+			w = e
+		}
+	}
+	return w, at
+}
+
+func (m *Manager) uncommitted(w *waiting) bool {
+	if w.b != nil {
+		return m.dirty[w.b] != nil
+	}
+	return m.dirtyRemovals[w.key] != 0
+}
+
+// place puts a chain where its next change belongs. Caller holds the Manager's mu.
+func (q *nameQueue) place(m *Manager, c *chain) {
+	if c.in != nil {
+		heap.Remove(c.in, c.place)
+	}
+	if c.behind.IsValid() {
+		q.blocked[c.behind] = slices.DeleteFunc(q.blocked[c.behind], func(o *chain) bool { return o == c })
+		c.behind = netip.Addr{}
+	}
+	if c.taken {
+		return
+	}
+	if len(c.waiting) == 0 {
+		delete(q.chains, c.name)
+		return
+	}
+	switch w, at := c.next(m, m.last); {
+	case w != nil:
+		c.rank = -int64(w.version)
+		q.ready.add(c)
+		q.wake()
+	case at != math.MaxInt64:
+		c.rank = at
+		q.delayed.add(c)
+		m.wakeRun(at)
+	}
+}
+
+func (q *nameQueue) wake() {
+	select {
+	case q.signal <- struct{}{}:
+	default:
+	}
+}
+
+// due makes the changes ready whose time to try again has come. Caller holds the Manager's mu.
+func (q *nameQueue) due(m *Manager, now int64) {
+	for len(q.delayed) > 0 && q.delayed[0].rank <= now {
+		q.place(m, q.delayed[0])
+	}
+}
+
+// TakeNameChanges returns at most limit changes that DNS does not show yet, the newest first, and marks them as taken: they
+// are not returned again before ConfirmNameChange or ReturnNameChange. A name's removals come before its additions, and
+// of all that is taken no two share a name or an address, so they may be made in any order and at the same time.
+func (m *Manager) TakeNameChanges(limit int) []NameChange {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q := &m.names
+	t := m.now()
+	q.due(m, t.el)
+	var list []NameChange
+	for len(list) < limit && len(q.ready) > 0 {
+		c := q.ready[0]
+		heap.Remove(&q.ready, 0)
+		w, _ := c.next(m, t.el)
+		if w == nil { // became uncommitted since it was placed
+			q.place(m, c)
+			continue
+		}
+		n := m.nameChange(w)
+		if q.taken[n.Address] != nil {
+			q.blocked[n.Address] = append(q.blocked[n.Address], c)
+			c.behind = n.Address
+			continue
+		}
+		c.taken, c.flight = true, n
+		q.taken[n.Address] = c
+		list = append(list, n)
+	}
+	if len(q.ready) > 0 {
+		q.wake()
+	}
+	return list
+}
+
+// nameChange shows a waiting change to the outside. Caller holds mu.
+func (m *Manager) nameChange(w *waiting) NameChange {
+	if w.b == nil {
+		r := m.removals[w.key]
+		return NameChange{
+			Remove: true, Name: r.name, Address: r.addr, Client: r.client.client(), Owned: r.owned, Version: r.version,
+		}
+	}
+	return NameChange{
+		Name: w.b.name, Address: w.b.addr, Client: w.b.client.client(), Owned: w.b.owned,
+		LeaseTime: w.b.duration(), Version: w.b.version,
+	}
+}
+
+// NameChanges is signalled when TakeNameChanges may return something new. It holds one signal, which may come without
+// reason. Signals for changes that were returned to be tried later need Run.
+func (m *Manager) NameChanges() <-chan struct{} { return m.names.signal }
+
+// ConfirmNameChange says that DNS shows a taken change, or that it cannot and shall not be tried again. It is on disk
+// with the next lease that is; lost in a crash before, the change is taken again, which does no harm. When the lease has
+// a newer Version by now, that one is taken next.
+func (m *Manager) ConfirmNameChange(c NameChange) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return ErrClosed
+	}
+	t := m.now()
+	ch := m.names.untake(m, c)
+	if ch == nil {
+		return nil
+	}
+	if c.Remove {
+		key := removalKey(c.Name, c.Address, c.Client.Key())
+		if r := m.removals[key]; r != nil && r.version == c.Version {
+			m.dropRemoval(key)
+			m.submit(false)
+		}
+	} else if b := m.bindings[c.Address]; b != nil && b.version == c.Version && b.state == Active && !b.published {
+		r := b.record
+		r.published = true
+		m.change(b, r, t)
+		m.submit(false)
+	}
+	m.names.place(m, ch)
+	return nil
+}
+
+// ReturnNameChange gives a change back that could not be made. It is taken again, at retryAt at the earliest.
+func (m *Manager) ReturnNameChange(c NameChange, retryAt time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now()
+	ch := m.names.untake(m, c)
+	if ch == nil {
+		return
+	}
+	for i := range ch.waiting {
+		if w := &ch.waiting[i]; w.version == c.Version {
+			w.after = m.elapsed(retryAt)
+		}
+	}
+	m.names.place(m, ch)
+}
+
+// untake ends the time in which a change is out, and places what waited for its address. It returns the change's chain,
+// which the caller places, or nil if the change was not taken.
+func (q *nameQueue) untake(m *Manager, n NameChange) *chain {
+	c := q.chains[n.Name]
+	if c == nil || !c.taken || c.flight.Version != n.Version || c.flight.Remove != n.Remove {
+		return nil
+	}
+	n = c.flight
+	c.taken, c.flight = false, NameChange{}
+	delete(q.taken, n.Address)
+	waiters := q.blocked[n.Address]
+	delete(q.blocked, n.Address)
+	for _, w := range waiters {
+		w.behind = netip.Addr{}
+		q.place(m, w)
+	}
+	return c
+}
+
+// chainHeap is a heap of chains by rank.
+type chainHeap []*chain
+
+func (h chainHeap) Len() int           { return len(h) }
+func (h chainHeap) Less(i, j int) bool { return cmp.Less(h[i].rank, h[j].rank) }
+
+func (h chainHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i, j
+}
+
+// Push is for package heap; use add.
+func (h *chainHeap) Push(x any) {
+	c := x.(*chain)
+	c.in, c.place = h, len(*h)
+	*h = append(*h, c)
+}
+
+// Pop is for package heap; use heap.Remove.
+func (h *chainHeap) Pop() any {
+	last := len(*h) - 1
+	c := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	c.in = nil
+	return c
+}
+
+func (h *chainHeap) add(c *chain) { heap.Push(h, c) }

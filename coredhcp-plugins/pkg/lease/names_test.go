@@ -1,0 +1,351 @@
+package lease
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+func named(n byte, host string, l netip.Addr) Query {
+	q := query(client(n), l)
+	q.Hostname = host
+	return q
+}
+
+// settled waits until nothing is uncommitted.
+func (f *fixture) settled() {
+	f.Helper()
+	f.mu.Lock()
+	g := f.next
+	f.submit(true)
+	empty := len(g.steps) == 0
+	f.mu.Unlock()
+	if !empty {
+		if err := g.wait(f.Context()); err != nil {
+			f.Fatal(err)
+		}
+	}
+}
+
+// take takes all changes, as "+name address" and "-name address".
+func (f *fixture) take(max int) (texts []string, changes []NameChange) {
+	f.Helper()
+	changes = f.TakeNameChanges(max)
+	for _, c := range changes {
+		sign := "+"
+		if c.Remove {
+			sign = "-"
+		}
+		texts = append(texts, sign+c.Name+" "+c.Address.String())
+	}
+	return texts, changes
+}
+
+func (f *fixture) wantChanges(want ...string) []NameChange {
+	f.Helper()
+	got, changes := f.take(100)
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		f.Fatalf("changes %q, want %q", got, want)
+	}
+	return changes
+}
+
+func (f *fixture) confirm(changes []NameChange) {
+	f.Helper()
+	for _, c := range changes {
+		if err := f.ConfirmNameChange(c); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.settled()
+}
+
+func TestNameOfLease(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*Config)
+		query  Query
+		want   string
+	}{
+		{"the client's own", nil, named(1, "WS-1", link), "ws-1.imaging.example.org."},
+		{"none", nil, named(1, "", link), ""},
+		{"not a label", nil, named(1, "a.b", link), ""},
+		{"too long", nil, named(1, fmt.Sprintf("%064d", 1), link), ""},
+		{"a device's name", nil, named(1, "ct1", link), ""},
+		{"a device whatever it calls itself", nil, named(0xc1, "ws9", link), "ct1.imaging.example.org."},
+		{"a device that is not published by lease", func(c *Config) { c.Reservations[0].Publish = false }, named(0xc1, "ws9", link), ""},
+		{"no DDNS", func(c *Config) { c.Networks[0].DDNS = false }, named(1, "ws1", link), ""},
+		{"no domain", func(c *Config) { c.Domain = "" }, named(1, "ws1", link), ""},
+		{"a domain without its dot", func(c *Config) { c.Domain = "Imaging.example.org" }, named(1, "ws1", link), "ws1.imaging.example.org."},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := testConfig()
+			if tc.change != nil {
+				tc.change(&c)
+			}
+			f := open(t, c)
+			if l := f.get(tc.query); l.Name != tc.want {
+				t.Errorf("got %q, want %q", l.Name, tc.want)
+			}
+			if changes := f.TakeNameChanges(10); (len(changes) == 1) != (tc.want != "") {
+				t.Errorf("changes %+v", changes)
+			} else if len(changes) == 1 && changes[0].Owned != (tc.query.Client == client(0xc1)) {
+				t.Errorf("owned: %v", changes[0].Owned)
+			}
+		})
+	}
+}
+
+func TestNameChanges(t *testing.T) {
+	const ws1 = "ws1.imaging.example.org. 198.51.100.10"
+	one := named(1, "ws1", link2)
+	t.Run("added once, removed once", func(t *testing.T) {
+		f := open(t, testConfig())
+		a := f.get(one).Address
+		select {
+		case <-f.NameChanges():
+		default:
+			t.Error("no signal")
+		}
+		added := f.wantChanges("+" + ws1)
+		if c := added[0]; c.LeaseTime != time.Hour || c.Client != client(1) || c.Owned {
+			t.Errorf("change %+v", c)
+		}
+		f.wantChanges() // taken is taken
+		f.confirm(added)
+		if l, _ := f.Lease(a); !l.Published {
+			t.Error("not published")
+		}
+		f.request(renewing(one, a))
+		f.wantChanges() // a renewal changes nothing
+		f.release(one, a)
+		if l, _ := f.Lease(a); l.Name != "" || l.Published {
+			t.Errorf("released: %+v", l)
+		}
+		f.confirm(f.wantChanges("-" + ws1))
+		f.reopen(testConfig())
+		f.wantChanges()
+	})
+	t.Run("expiry removes", func(t *testing.T) {
+		f := open(t, testConfig())
+		f.get(one)
+		f.confirm(f.wantChanges("+" + ws1))
+		f.clock.advance(time.Hour)
+		f.expireAll()
+		f.wantChanges("-" + ws1)
+	})
+	t.Run("what was not confirmed is pending after a restart", func(t *testing.T) {
+		f := open(t, testConfig())
+		f.get(one)
+		f.wantChanges("+" + ws1)
+		f.reopen(testConfig())
+		f.confirm(f.wantChanges("+" + ws1))
+		f.release(one, addr("198.51.100.10"))
+		f.wantChanges("-" + ws1)
+		f.reopen(testConfig())
+		f.wantChanges("-" + ws1)
+	})
+	t.Run("the same name again cancels its removal", func(t *testing.T) {
+		f := open(t, testConfig())
+		a := f.get(one).Address
+		f.confirm(f.wantChanges("+" + ws1))
+		f.release(one, a)
+		f.get(one)
+		f.wantChanges("+" + ws1)
+	})
+	t.Run("a removal that is out holds the addition back", func(t *testing.T) {
+		f := open(t, testConfig())
+		a := f.get(one).Address
+		f.confirm(f.wantChanges("+" + ws1))
+		f.release(one, a)
+		removal := f.wantChanges("-" + ws1)
+		f.get(one)
+		f.wantChanges()
+		f.confirm(removal)
+		f.wantChanges("+" + ws1)
+	})
+	t.Run("confirming what has moved on", func(t *testing.T) {
+		f := open(t, testConfig())
+		a := f.get(one).Address
+		old := f.wantChanges("+" + ws1)
+		renamed := renewing(named(1, "ws2", link2), a)
+		f.request(renamed)
+		f.wantChanges() // the address is taken
+		f.confirm(old)
+		if l, _ := f.Lease(a); l.Published || l.Name != "ws2.imaging.example.org." {
+			t.Errorf("got %+v", l)
+		}
+		both := f.wantChanges("+ws2.imaging.example.org. 198.51.100.10")
+		f.confirm(both)
+		f.wantChanges("-" + ws1)
+	})
+	t.Run("a client that says no name keeps the one it has", func(t *testing.T) {
+		f := open(t, testConfig())
+		a := f.get(one).Address
+		f.confirm(f.wantChanges("+" + ws1))
+		f.request(renewing(named(1, "", link2), a))
+		f.wantChanges()
+	})
+	t.Run("another client of the device takes the name over", func(t *testing.T) {
+		f := open(t, testConfig())
+		f.get(query(Client{1, mac(0xc1), "\x00uefi"}, link))
+		f.confirm(f.wantChanges("+ct1.imaging.example.org. 192.0.2.11"))
+		f.get(query(Client{1, mac(0xc1), "\xffos"}, link))
+		gone := f.wantChanges("-ct1.imaging.example.org. 192.0.2.11")
+		if !gone[0].Owned || gone[0].Client.Identifier != "\x00uefi" {
+			t.Errorf("removal %+v", gone[0])
+		}
+		f.confirm(gone)
+		if back := f.wantChanges("+ct1.imaging.example.org. 192.0.2.11"); back[0].Client.Identifier != "\xffos" {
+			t.Errorf("addition %+v", back[0])
+		}
+	})
+	t.Run("newest first, one of a name at a time, removals before additions", func(t *testing.T) {
+		f := open(t, testConfig())
+		f.get(named(1, "ws1", link2))
+		f.get(named(2, "ws2", link2))
+		f.get(named(3, "ws1", link2))
+		first := f.wantChanges("+ws1.imaging.example.org. 198.51.100.13", "+ws2.imaging.example.org. 198.51.100.11")
+		f.confirm(first)
+		f.release(query(client(3), link2), addr("198.51.100.13"))
+		gone := f.wantChanges("-ws1.imaging.example.org. 198.51.100.13")
+		f.confirm(gone)
+		f.wantChanges("+ws1.imaging.example.org. 198.51.100.10")
+	})
+	t.Run("bounded", func(t *testing.T) {
+		f := open(t, testConfig())
+		f.get(named(1, "ws1", link2))
+		f.get(named(2, "ws2", link2))
+		if got := f.TakeNameChanges(1); len(got) != 1 || got[0].Name != "ws2.imaging.example.org." {
+			t.Fatalf("got %+v", got)
+		}
+		<-f.NameChanges()
+		if got := f.TakeNameChanges(0); got != nil {
+			t.Fatalf("got %+v", got)
+		}
+		f.wantChanges("+" + ws1)
+	})
+	t.Run("returned", func(t *testing.T) {
+		f := open(t, testConfig())
+		f.get(one)
+		c := f.wantChanges("+" + ws1)[0]
+		f.ReturnNameChange(c, f.clock.now().Add(time.Minute))
+		f.ReturnNameChange(c, f.clock.now()) // not taken any more: ignored
+		f.wantChanges()
+		f.get(named(2, "ws1", link2)) // another addition of the name need not wait
+		f.confirm(f.wantChanges("+ws1.imaging.example.org. 198.51.100.11"))
+		f.clock.advance(time.Minute)
+		f.wantChanges("+" + ws1)
+	})
+	t.Run("a returned removal holds additions back", func(t *testing.T) {
+		f := open(t, testConfig())
+		f.get(one)
+		f.confirm(f.wantChanges("+" + ws1))
+		f.release(one, addr("198.51.100.10"))
+		f.ReturnNameChange(f.wantChanges("-" + ws1)[0], f.clock.now().Add(time.Minute))
+		f.get(named(2, "ws1", link2))
+		f.wantChanges()
+		f.clock.advance(time.Minute)
+		f.confirm(f.wantChanges("-" + ws1))
+		f.wantChanges("+ws1.imaging.example.org. 198.51.100.11")
+	})
+	t.Run("unknown changes are ignored", func(t *testing.T) {
+		f := open(t, testConfig())
+		f.get(one)
+		for _, c := range []NameChange{{}, {Name: "ws1.imaging.example.org.", Version: 99}, {Name: "ws1.imaging.example.org.", Remove: true}} {
+			f.ReturnNameChange(c, time.Time{})
+			if err := f.ConfirmNameChange(c); err != nil {
+				t.Error(err)
+			}
+		}
+		f.wantChanges("+" + ws1)
+	})
+	t.Run("declined", func(t *testing.T) {
+		f := open(t, testConfig())
+		f.get(one)
+		f.confirm(f.wantChanges("+" + ws1))
+		f.decline(one, addr("198.51.100.10"))
+		f.wantChanges("-" + ws1)
+	})
+}
+
+// TestNameChangesNeverCollide drives random leases and a worker that keeps changes out for a while.
+func TestNameChangesNeverCollide(t *testing.T) {
+	f := open(t, testConfig())
+	r := newRand(t)
+	out := map[uint64]NameChange{}
+	shown := map[string]netip.Addr{} // what DNS shows, by name
+	for range 3000 {
+		n := byte(1 + r.IntN(12))
+		q := named(n, fmt.Sprintf("ws%d", r.IntN(4)), link2)
+		switch r.IntN(6) {
+		case 0, 1:
+			if o := f.discover(q); o.Kind == Offer {
+				f.request(selecting(q, o.Lease.Address))
+			}
+		case 2:
+			f.mu.Lock()
+			b := f.clients[q.Client.Key()]
+			f.mu.Unlock()
+			if b != nil {
+				f.release(q, b.addr)
+			}
+		case 3:
+			f.clock.advance(time.Duration(r.IntN(20)) * time.Minute)
+			f.expireAll()
+		case 4:
+			for _, c := range f.TakeNameChanges(3) {
+				for _, o := range out {
+					if o.Name == c.Name || o.Address == c.Address {
+						t.Fatalf("%+v taken while %+v is out", c, o)
+					}
+				}
+				out[c.Version] = c
+			}
+		case 5:
+			for v, c := range out {
+				delete(out, v)
+				if r.IntN(3) == 0 {
+					f.ReturnNameChange(c, f.clock.now().Add(time.Minute))
+					continue
+				}
+				if c.Remove {
+					if shown[c.Name] == c.Address {
+						delete(shown, c.Name)
+					}
+				} else {
+					shown[c.Name] = c.Address
+				}
+				f.confirm([]NameChange{c})
+			}
+		}
+	}
+	// All leases end, and the worker drains the queue: DNS must be empty, whatever went before.
+	f.clock.advance(3 * time.Hour)
+	f.expireAll()
+	for _, c := range out {
+		f.ReturnNameChange(c, f.clock.now())
+	}
+	for {
+		changes := f.TakeNameChanges(10)
+		if len(changes) == 0 {
+			break
+		}
+		for _, c := range changes {
+			if !c.Remove {
+				t.Fatalf("addition %+v of a lease that ended", c)
+			}
+			if shown[c.Name] == c.Address {
+				delete(shown, c.Name)
+			}
+		}
+		f.confirm(changes)
+	}
+	if len(shown) > 0 {
+		t.Errorf("DNS still shows %v", shown)
+	}
+	if len(f.names.chains)+len(f.names.adding)+len(f.names.taken)+len(f.names.blocked)+len(f.removals) > 0 {
+		t.Errorf("left in the queue: %+v, %d removals", f.names, len(f.removals))
+	}
+}

@@ -1,0 +1,410 @@
+package lease
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+const (
+	// reopenEvery bounds how often a failed database is opened again.
+	reopenEvery = time.Second
+	// reopenWait is how long a write waits for a failed database to open again; opening goes on behind it.
+	reopenWait = 250 * time.Millisecond
+	// giveUpTime is how long a database that reports errors may take to open or to close before it is given up.
+	giveUpTime = 10 * time.Second
+	// backgroundPause slows Pebble down, which tries failed background work again without a pause.
+	backgroundPause = 100 * time.Millisecond
+)
+
+// ErrClosed is what every method returns after Close.
+var ErrClosed = errors.New("lease: manager is closed")
+
+// errFailed is why a write is refused while the database cannot be opened again.
+var errFailed = errors.New("lease database failed")
+
+// store is the Pebble database. One goroutine writes (write, repair and close); any may read.
+//
+// A database whose log could not be synced takes no more writes, and nobody knows which of the last batch is on disk.
+// The store then closes it and opens it again, and before it writes anything else it writes over every key of that batch
+// what the Manager holds to be true. So an error on the disk costs the requests that hit it and nothing else.
+type store struct {
+	dir    string
+	fs     vfs.FS
+	log    *slog.Logger
+	lock   io.Closer
+	now    func() time.Time
+	tried  time.Time         // when opening the failed database again was last begun
+	again  *opening          // opening it again, if that goes on
+	wrongs map[string][]byte // what must be written before all else; nil value: deleted
+
+	mu  sync.RWMutex // guards db and the life of what is read from it
+	db  *database    // nil while there is none
+	all map[*snapshot]struct{}
+}
+
+// database is one opening.
+type database struct {
+	*pebble.DB
+	guard   *guard
+	failed  atomic.Bool
+	trouble atomic.Pointer[error] // the last error of background work
+}
+
+// opening is a database on its way. Pebble does not give up opening one while the disk refuses writes.
+type opening struct {
+	db   *database
+	done chan struct{}
+	err  error // valid once done is closed
+}
+
+func openStore(dir string, fs vfs.FS, log *slog.Logger) (*store, error) {
+	if dir == "" {
+		return nil, errors.New("no database directory given")
+	}
+	s := &store{dir: dir, fs: fs, log: log, now: time.Now, all: map[*snapshot]struct{}{}, wrongs: map[string][]byte{}}
+	if fs == nil {
+		s.fs = vfs.Default
+	}
+	if err := s.makeDir(); err != nil {
+		return nil, err
+	}
+	lockFile := s.fs.PathJoin(dir, "LOCK")
+	lock, err := s.fs.Lock(lockFile)
+	if err != nil {
+		return nil, fmt.Errorf("locking %s, is another server using it?: %w", lockFile, err)
+	}
+	s.lock = lock
+	if s.private() {
+		err = os.Chmod(lockFile, 0o600)
+	}
+	if err == nil {
+		s.db, err = s.begin().patiently()
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return s, nil
+}
+
+// patiently waits for the database as long as it takes, unless background work fails.
+func (o *opening) patiently() (*database, error) {
+	t := time.NewTicker(giveUpTime)
+	defer t.Stop()
+	for {
+		select {
+		case <-o.done:
+			return o.db, o.err
+		case <-t.C:
+			if err := o.db.trouble.Load(); err != nil {
+				o.db.guard.shut.Store(true)
+				return nil, fmt.Errorf("opening lease database: %w", *err)
+			}
+		}
+	}
+}
+
+// makeDir creates the directory, durably, and keeps others out of it.
+func (s *store) makeDir() error {
+	info, err := s.fs.Stat(s.dir)
+	if err == nil {
+		if s.private() && info.Mode().Perm()&0o077 != 0 {
+			return os.Chmod(s.dir, 0o700)
+		}
+		return nil
+	}
+	if err := s.fs.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	parent, err := s.fs.OpenDir(s.fs.PathDir(s.dir))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
+}
+
+func (s *store) private() bool { return s.fs == vfs.Default }
+
+// begin begins to open the database.
+func (s *store) begin() *opening {
+	o := &opening{db: &database{guard: &guard{FS: s.fs, private: s.private()}}, done: make(chan struct{})}
+	go func() {
+		defer close(o.done)
+		o.err = s.open(o.db)
+	}()
+	return o
+}
+
+// open opens the database and checks, or writes, its format.
+func (s *store) open(d *database) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			d.guard.shut.Store(true)
+			err = fmt.Errorf("opening lease database %s: %v", s.dir, r)
+		}
+	}()
+	log := &pebbleLog{log: s.log, failed: &d.failed}
+	listener := pebble.EventListener{
+		BackgroundError: func(err error) {
+			if d.trouble.Swap(&err) == nil {
+				s.log.Error("lease database: background work failed, trying again", "error", err)
+			}
+			time.Sleep(backgroundPause)
+		},
+		FlushEnd: func(i pebble.FlushInfo) {
+			if i.Err == nil && d.trouble.Swap(nil) != nil {
+				s.log.Info("lease database: background work goes on")
+			}
+		},
+		DiskSlow: func(i pebble.DiskSlowInfo) { s.log.Warn("lease database: slow disk", "info", i.String()) },
+	}
+	d.DB, err = pebble.Open(s.dir, &pebble.Options{
+		FS:                 d.guard,
+		Logger:             log,
+		EventListener:      &listener,
+		FormatMajorVersion: pebble.FormatWALSyncChunks, // tells a torn end of the log from a damaged middle
+		MemTableSize:       16 << 20,
+	})
+	if err != nil {
+		return fmt.Errorf("opening lease database %s: %w", s.dir, err)
+	}
+	if err := s.checkFormat(d); err != nil {
+		return errors.Join(fmt.Errorf("lease database %s: %w", s.dir, err), d.Close())
+	}
+	return nil
+}
+
+func (s *store) checkFormat(d *database) error {
+	v, closer, err := d.Get([]byte{keyFormat})
+	switch {
+	case err == nil:
+		defer closer.Close()
+		if string(v) != formatValue {
+			return fmt.Errorf("key %q: expected %q, found %q; was it written by a newer release?", keyFormat, formatValue, v)
+		}
+		return nil
+	case !errors.Is(err, pebble.ErrNotFound):
+		return err
+	}
+	it, err := d.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	empty := !it.First()
+	found := bytes.Clone(it.Key())
+	if err := errors.Join(it.Error(), it.Close()); err != nil {
+		return err
+	}
+	if !empty {
+		return fmt.Errorf("key %q: expected the format key %q first; this is not a lease database", found, keyFormat)
+	}
+	if err := d.Set([]byte{keyFormat}, []byte(formatValue), pebble.Sync); err != nil {
+		return err
+	}
+	return d.broken()
+}
+
+// broken is the error of a database that Pebble gave up; Pebble reports that by its logger alone.
+func (d *database) broken() error {
+	if d.failed.Load() {
+		return errFailed
+	}
+	return nil
+}
+
+// write is one change of the database.
+type write struct {
+	key   string
+	value []byte // nil: delete
+}
+
+// write commits the changes as one batch and, if sync is set, returns when it is on stable storage. With an error, doubt
+// says that the changes may be on disk all the same.
+func (s *store) write(writes []write, sync bool) (doubt bool, err error) {
+	d := s.current()
+	if d == nil || d.failed.Load() {
+		if d, err = s.reopen(); err != nil {
+			return false, err
+		}
+	}
+	if len(s.wrongs) > 0 {
+		repair := make([]write, 0, len(s.wrongs))
+		for k, v := range s.wrongs {
+			repair = append(repair, write{k, v})
+		}
+		if err := d.commit(repair, true); err != nil {
+			return false, err
+		}
+		clear(s.wrongs)
+	}
+	return true, d.commit(writes, sync)
+}
+
+func (s *store) current() *database {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.db
+}
+
+// repair notes what a key must hold after a write that failed.
+func (s *store) repair(key string, value []byte) { s.wrongs[key] = value }
+
+// commit writes a batch. Pebble panics, or says so in its log alone, when its log cannot be written.
+func (d *database) commit(writes []write, sync bool) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			d.failed.Store(true)
+			d.guard.shut.Store(true) // its locks are held for good, so it can never be closed
+			err = fmt.Errorf("%w: %v", errFailed, r)
+		}
+	}()
+	b := d.NewBatch()
+	for _, w := range writes {
+		if w.value == nil {
+			err = b.Delete([]byte(w.key), nil)
+		} else {
+			err = b.Set([]byte(w.key), w.value, nil)
+		}
+		if err != nil {
+			return errors.Join(err, b.Close())
+		}
+	}
+	o := pebble.NoSync
+	if sync {
+		o = pebble.Sync
+	}
+	if err := d.Apply(b, o); err != nil {
+		d.failed.Store(true)
+		return fmt.Errorf("%w: %w", errFailed, err)
+	}
+	if err := d.broken(); err != nil {
+		return err // the batch stays with the database that is given up
+	}
+	return b.Close()
+}
+
+// reopen closes the failed database and opens it again, at most once every reopenEvery.
+func (s *store) reopen() (*database, error) {
+	if s.again == nil {
+		now := s.now()
+		if now.Sub(s.tried) < reopenEvery {
+			return nil, errFailed
+		}
+		s.tried = now
+		s.mu.Lock()
+		s.discard()
+		s.mu.Unlock()
+		s.again = s.begin()
+	}
+	t := time.NewTimer(reopenWait)
+	defer t.Stop()
+	select {
+	case <-s.again.done:
+	case <-t.C:
+		return nil, errFailed
+	}
+	o := s.again
+	s.again = nil
+	if o.err != nil {
+		s.log.Error("lease database: still failing", "error", o.err)
+		return nil, fmt.Errorf("%w: %w", errFailed, o.err)
+	}
+	s.log.Info("lease database: opened again after an error", "directory", s.dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.db = o.db
+	return o.db, nil
+}
+
+// discard closes the database, whatever state it is in. Caller holds mu.
+func (s *store) discard() {
+	d := s.db
+	if d == nil {
+		return
+	}
+	s.db = nil
+	for v := range s.all {
+		v.close()
+	}
+	if d.guard.shut.Load() {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if r := recover(); r != nil {
+				s.log.Error("lease database: closing it after an error", "panic", r)
+			}
+		}()
+		if err := d.Close(); err != nil {
+			s.log.Warn("lease database: closing it after an error", "error", err)
+		}
+	}()
+	t := time.NewTimer(giveUpTime)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+		s.log.Error("lease database: gave up closing it after an error")
+	}
+	d.guard.shut.Store(true)
+}
+
+// close writes what is left to repair and closes the database.
+func (s *store) close() error {
+	var err error
+	if len(s.wrongs) > 0 {
+		_, err = s.write(nil, true)
+	}
+	if s.again != nil {
+		if d, oerr := s.again.patiently(); oerr != nil {
+			err = errors.Join(err, oerr)
+		} else {
+			err = errors.Join(err, d.Close())
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.db == nil:
+	case s.db.failed.Load():
+		s.discard()
+	default:
+		for v := range s.all {
+			v.close()
+		}
+		err = errors.Join(err, s.db.Close())
+		s.db = nil
+	}
+	return errors.Join(err, s.lock.Close())
+}
+
+// pebbleLog is Pebble's logger. Fatalf does not end the process: it marks the database as failed, and the store replaces
+// it before the next write.
+type pebbleLog struct {
+	log    *slog.Logger
+	failed *atomic.Bool
+}
+
+var _ pebble.Logger = (*pebbleLog)(nil)
+
+func (*pebbleLog) Infof(string, ...any) {}
+
+func (l *pebbleLog) Errorf(format string, args ...any) {
+	l.log.Error("lease database: " + fmt.Sprintf(format, args...))
+}
+
+func (l *pebbleLog) Fatalf(format string, args ...any) {
+	l.failed.Store(true)
+	l.log.Error("lease database failed: " + fmt.Sprintf(format, args...))
+}
