@@ -1,0 +1,121 @@
+// Package nameupdate makes DNS show the names that the leases ask for, by signed
+// DNS UPDATE (RFC 2136, RFC 8945) in the sequences of RFC 4703.
+//
+// It keeps no queue of its own. The lease store knows, durably, which names DNS
+// shall show or lose and which of them are confirmed; a Worker takes what is
+// unconfirmed, makes DNS equal to it and confirms. Every step may be repeated
+// without harm: an addition that was applied is recognized by its DHCID record,
+// a removal that was applied finds nothing. So whatever is lost on the way, an
+// answer, this process or the DNS server, is healed by doing the step again.
+//
+// Failures are told apart by what they say about other changes. A server that
+// does not answer, or that refuses the key, fails them all: the Worker stops
+// taking changes, tries one from time to time, and goes on at full speed when it
+// gets through. A zone that refuses fails its own changes: those that were tried
+// before are let through only at a trickle until one of them succeeds. A name
+// that belongs to somebody else fails alone. In each case the log has one line
+// for the problem, not one for each attempt.
+package nameupdate
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
+)
+
+// Queue is where the changes come from: a *lease.Manager.
+type Queue interface {
+	// TakeNameChanges returns up to max changes that DNS has not confirmed,
+	// newest first, and no two at once that share a name or an address. Each must
+	// be confirmed or returned.
+	TakeNameChanges(max int) []lease.NameChange
+	// NameChanges is signalled when there may be something to take.
+	NameChanges() <-chan struct{}
+	// ConfirmNameChange says that DNS is as the change wants it.
+	ConfirmNameChange(lease.NameChange) error
+	// ReturnNameChange gives a change back; it is not to be taken before retryAt.
+	ReturnNameChange(c lease.NameChange, retryAt time.Time)
+}
+
+var _ Queue = (*lease.Manager)(nil)
+
+// Config says where and how to update. Only Server is required.
+type Config struct {
+	// Server is HOST:PORT of the primary server of all zones, the host best as an
+	// address: a host name is looked up for every exchange.
+	Server string
+	// Key signs the updates. The zero Key sends them unsigned, for servers that
+	// admit by address.
+	Key tsigkey.Key
+	// TTL gives the TTL of a lease's records; it is called concurrently. Default:
+	// the function TTL.
+	TTL func(leaseTime time.Duration) time.Duration
+	// Scope says which of the two directions of a change to make. Default: both.
+	// It is asked about additions; what was added once is always removed.
+	Scope func(c lease.NameChange) Scope
+	// Logger gets one line for each lasting problem. Default: none.
+	Logger *slog.Logger
+	// Timeout is how long one try waits for its answer, and a TCP exchange in
+	// total. Default 2 s.
+	Timeout time.Duration
+	// Tries is how often an exchange is sent by UDP before the server is thought
+	// to be down. Default 3.
+	Tries int
+	// InFlight is how many changes are worked on at once. Default 32.
+	InFlight int
+}
+
+// Scope is what DNS shall show of a lease.
+type Scope struct {
+	Forward bool // the address under the name
+	Reverse bool // the name under the address
+}
+
+var both = Scope{Forward: true, Reverse: true}
+
+// Bounds of what the default TTL gives.
+const (
+	MinTTL = 10 * time.Minute // RFC 4702 section 5
+	MaxTTL = 24 * time.Hour
+)
+
+// TTL is the TTL of the records of a lease: a third of the lease time, but at
+// least MinTTL (RFC 4702 section 5) and at most MaxTTL, which an infinite lease
+// (zero, less, or lease.Infinite) gets too.
+func TTL(leaseTime time.Duration) time.Duration {
+	if leaseTime <= 0 {
+		return MaxTTL
+	}
+	return min(max(leaseTime/3, MinTTL), MaxTTL)
+}
+
+// New returns a Worker that makes DNS equal to what q asks for. It does nothing
+// before Run.
+func New(c Config, q Queue) *Worker {
+	c = c.withDefaults()
+	return newWorker(c, q, &client{server: c.Server, key: c.Key, timeout: c.Timeout, tries: c.Tries})
+}
+
+func (c Config) withDefaults() Config {
+	if c.TTL == nil {
+		c.TTL = TTL
+	}
+	if c.Scope == nil {
+		c.Scope = func(lease.NameChange) Scope { return both }
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = 2 * time.Second
+	}
+	if c.Tries <= 0 {
+		c.Tries = 3
+	}
+	if c.InFlight <= 0 {
+		c.InFlight = 32
+	}
+	return c
+}

@@ -1,0 +1,202 @@
+package nameupdate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+	"github.com/miekg/dns"
+)
+
+// exchanger sends a message, signed, and returns the verified answer; an answer
+// that refuses may come unverified. It may change the message's ID.
+type exchanger interface {
+	exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error)
+}
+
+// maxRounds bounds the addition of a name that others add and remove meanwhile.
+const maxRounds = 4
+
+// newEntry is what the change wants DNS to show.
+func newEntry(c lease.NameChange, ttl time.Duration) (entry, error) {
+	e := entry{name: dns.CanonicalName(c.Name), addr: c.Address.Unmap().WithZone(""), ttl: uint32(min(max(ttl/time.Second, 0), 1<<31-1))}
+	if !c.Address.IsValid() {
+		return entry{}, fmt.Errorf("name %q comes without an address", c.Name)
+	}
+	if e.dhcid = DHCID(c.Client, e.name); e.dhcid == "" || e.name == "." {
+		return entry{}, fmt.Errorf("%q is not a domain name", c.Name)
+	}
+	return e, nil
+}
+
+// sequence sends the messages about one zone.
+type sequence struct {
+	ex   exchanger
+	zone string
+}
+
+// send returns the rcode of the answer.
+func (s sequence) send(ctx context.Context, m *dns.Msg) (int, error) {
+	r, err := s.ex.exchange(ctx, m)
+	if err != nil {
+		return 0, err
+	}
+	return r.Rcode, nil
+}
+
+func (s sequence) unexpected(rcode int) error { return &answerError{zone: s.zone, rcode: rcode} }
+
+// add makes the name show the address: RFC 4703 section 5.3. It fails with
+// errConflict if the name is somebody else's, unless it is owned.
+func (s sequence) add(ctx context.Context, e entry, owned bool) error {
+	if owned {
+		return s.take(ctx, e)
+	}
+	for range maxRounds {
+		rcode, err := s.send(ctx, addUnused(s.zone, e))
+		switch {
+		case err != nil:
+			return err
+		case rcode == dns.RcodeSuccess:
+			return nil
+		case rcode != dns.RcodeYXDomain:
+			return s.unexpected(rcode)
+		}
+		rcode, err = s.send(ctx, replaceOwn(s.zone, e))
+		switch {
+		case err != nil:
+			return err
+		case rcode == dns.RcodeSuccess:
+			return nil
+		case rcode == dns.RcodeNXRrset:
+			return errConflict
+		case rcode != dns.RcodeNameError:
+			return s.unexpected(rcode)
+		}
+	}
+	return fmt.Errorf("%s comes and goes in zone %s", e.name, s.zone)
+}
+
+func (s sequence) take(ctx context.Context, e entry) error {
+	rcode, err := s.send(ctx, takeName(s.zone, e, false))
+	if err == nil && rcode == dns.RcodeYXRrset {
+		rcode, err = s.send(ctx, takeName(s.zone, e, true))
+	}
+	if err == nil && rcode != dns.RcodeSuccess {
+		err = s.unexpected(rcode)
+	}
+	return err
+}
+
+// remove makes the name not show the address, and removes the name with its last
+// address: RFC 4703 section 5.5. Of an owned name, which the site may have given
+// other records, only the DHCID record is removed.
+func (s sequence) remove(ctx context.Context, e entry, owned bool) error {
+	rcode, err := s.send(ctx, removeAddress(s.zone, e))
+	switch {
+	case err != nil:
+		return err
+	case rcode == dns.RcodeNXRrset, rcode == dns.RcodeNameError:
+		return nil
+	case rcode != dns.RcodeSuccess:
+		return s.unexpected(rcode)
+	}
+	rcode, err = s.send(ctx, removeName(s.zone, e, !owned))
+	if err == nil && rcode == dns.RcodeRefused && !owned {
+		// A key that may change addresses and DHCID records only.
+		rcode, err = s.send(ctx, removeName(s.zone, e, false))
+	}
+	switch {
+	case err != nil:
+		return err
+	case rcode == dns.RcodeSuccess, rcode == dns.RcodeNXRrset, rcode == dns.RcodeYXRrset, rcode == dns.RcodeNameError:
+		return nil
+	}
+	return s.unexpected(rcode)
+}
+
+// addPointer makes the address show the name: RFC 4703 section 5.4.
+func (s sequence) addPointer(ctx context.Context, e entry) error {
+	rcode, err := s.send(ctx, setPointer(s.zone, e))
+	if err == nil && rcode != dns.RcodeSuccess {
+		err = s.unexpected(rcode)
+	}
+	return err
+}
+
+// removePointer makes the address not show the name: RFC 4703 section 5.5.
+func (s sequence) removePointer(ctx context.Context, e entry) error {
+	rcode, err := s.send(ctx, removePointer(s.zone, e))
+	switch {
+	case err != nil:
+		return err
+	case rcode == dns.RcodeSuccess, rcode == dns.RcodeNXRrset, rcode == dns.RcodeNameError:
+		return nil
+	}
+	return s.unexpected(rcode)
+}
+
+// outcome is what became of one change.
+type outcome struct {
+	err       error
+	zones     []string // that took their part of it
+	failed    string   // the zone that did not, "" if none is to blame
+	noReverse *noZoneError
+}
+
+// apply makes DNS as the change wants it. The forward zone comes first: a
+// pointer may name only what is there (RFC 4703 section 5.4), and so goes last
+// here as well as there. Where the server has no zone for the address, the
+// change is done without one; a reverse zone that went missing only now, as
+// while the server loads it, is waited for.
+func apply(ctx context.Context, ex exchanger, z *zones, c lease.NameChange, scope Scope, ttl time.Duration) (o outcome) {
+	e, err := newEntry(c, ttl)
+	if err != nil {
+		return outcome{err: err}
+	}
+	steps := []struct {
+		wanted bool
+		name   string
+		do     func(sequence) error
+	}{
+		{scope.Forward, e.name, func(s sequence) error {
+			if c.Remove {
+				return s.remove(ctx, e, c.Owned)
+			}
+			return s.add(ctx, e, c.Owned)
+		}},
+		{scope.Reverse, e.reverse(), func(s sequence) error {
+			if c.Remove {
+				return s.removePointer(ctx, e)
+			}
+			return s.addPointer(ctx, e)
+		}},
+	}
+	for i, step := range steps {
+		if !step.wanted {
+			continue
+		}
+		zone, err := z.of(ctx, step.name)
+		var none *noZoneError
+		if i == 1 && errors.As(err, &none) && !none.lost {
+			o.noReverse = none
+			return o
+		}
+		if err != nil {
+			o.err, o.failed = err, parent(step.name)
+			return o
+		}
+		if err := step.do(sequence{ex, zone}); err != nil {
+			var answer *answerError
+			if errors.As(err, &answer) && (answer.rcode == dns.RcodeNotAuth || answer.rcode == dns.RcodeNotZone) {
+				z.forget(zone)
+			}
+			o.err, o.failed = err, zone
+			return o
+		}
+		o.zones = append(o.zones, zone)
+	}
+	return o
+}

@@ -1,0 +1,315 @@
+package nameupdate
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+)
+
+const (
+	// pollEvery is how often the queue is asked without a signal, so that what
+	// was returned for later is taken when its time has come.
+	pollEvery = time.Second
+
+	minBackoff = time.Second
+	maxBackoff = time.Minute
+	// maxProbe bounds how long a server that answers again waits for us. One
+	// message in five seconds troubles nobody.
+	maxProbe = 5 * time.Second
+	// conflictRetry is how often the owner of a name is looked at again. Mostly it
+	// is there to stay.
+	conflictRetry = 10 * time.Minute
+)
+
+// Stats counts what a Worker did since it was made.
+type Stats struct {
+	Added     uint64 // names confirmed as shown
+	Removed   uint64 // names confirmed as gone
+	Conflicts uint64 // attempts that found the name to be somebody else's
+	Failures  uint64 // attempts that failed otherwise
+	Waiting   int    // changes that failed and are not done yet, or were superseded within the last minutes
+	InFlight  int    // changes being worked on
+	Down      bool   // the server does not answer or refuses the key
+}
+
+// Worker makes DNS equal to what its Queue asks for.
+type Worker struct {
+	config Config
+	queue  Queue
+	ex     exchanger
+	zones  *zones
+
+	added, removed, conflicts, failures atomic.Uint64
+	waiting, inFlight                   atomic.Int64
+	down                                atomic.Bool
+
+	// Everything below is Run's alone.
+	history *history
+	gates   map[string]*gate // by zone
+	log     *journal
+	outage  outage
+}
+
+// outage is the time in which the server takes nothing.
+type outage struct {
+	since   time.Time // zero: there is none
+	key     bool      // the server answers, but refuses the key
+	delay   time.Duration
+	probeAt time.Time // when the next change is tried
+}
+
+// result is what an attempt hands back to Run.
+type result struct {
+	change  lease.NameChange
+	outcome outcome
+	started time.Time
+}
+
+func newWorker(c Config, q Queue, ex exchanger) *Worker {
+	return &Worker{
+		config:  c,
+		queue:   q,
+		ex:      ex,
+		zones:   newZones(ex, c.Server),
+		history: newHistory(),
+		gates:   make(map[string]*gate),
+		log:     newJournal(c.Logger),
+	}
+}
+
+// Stats may be called at any time.
+func (w *Worker) Stats() Stats {
+	return Stats{
+		Added: w.added.Load(), Removed: w.removed.Load(), Conflicts: w.conflicts.Load(), Failures: w.failures.Load(),
+		Waiting: int(w.waiting.Load()), InFlight: int(w.inFlight.Load()), Down: w.down.Load(),
+	}
+}
+
+// Run works until ctx ends, gives back what it has in hand, and returns nil. It
+// may run once.
+func (w *Worker) Run(ctx context.Context) error {
+	done := make(chan result, w.config.InFlight)
+	busy := 0
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		changes, held := w.take(busy, time.Now())
+		for _, c := range changes {
+			busy++
+			go func() { done <- w.attempt(ctx, c) }()
+		}
+		w.inFlight.Store(int64(busy))
+		if len(changes) > 0 || held {
+			select {
+			case r := <-done:
+				busy--
+				w.settle(ctx, r, time.Now())
+			default:
+			}
+			continue // there may be more to take
+		}
+		timer.Reset(w.wait(time.Now()))
+		select {
+		case <-ctx.Done():
+		case <-w.queue.NameChanges():
+		case <-timer.C:
+		case r := <-done:
+			busy--
+			w.settle(ctx, r, time.Now())
+		}
+	}
+	for ; busy > 0; busy-- {
+		w.settle(ctx, <-done, time.Now())
+	}
+	w.inFlight.Store(0)
+	return nil
+}
+
+// take returns changes to work on, as many as there is room for; in an outage
+// one at a time. It returns none if there are none to be had now. Held means that
+// there were some which their zone's gate did not let through.
+func (w *Worker) take(busy int, now time.Time) (changes []lease.NameChange, held bool) {
+	room := w.config.InFlight - busy
+	if !w.outage.since.IsZero() {
+		if busy > 0 || now.Before(w.outage.probeAt) {
+			return nil, false
+		}
+		room = 1
+	}
+	if room <= 0 {
+		return nil, false
+	}
+	for _, c := range w.queue.TakeNameChanges(room) {
+		if h := w.history.of(c); h != nil && h.zone != "" && !w.gate(h.zone).admits(now) {
+			w.queue.ReturnNameChange(c, now.Add(jitter(backoff(h.attempts))))
+			held = true
+			continue
+		}
+		changes = append(changes, c)
+	}
+	return changes, held
+}
+
+// wait is how long Run may sleep without a signal.
+func (w *Worker) wait(now time.Time) time.Duration {
+	if !w.outage.since.IsZero() {
+		return max(w.outage.probeAt.Sub(now), pollEvery/10)
+	}
+	return pollEvery
+}
+
+func (w *Worker) attempt(ctx context.Context, c lease.NameChange) result {
+	started := time.Now()
+	scope := both
+	if !c.Remove {
+		scope = w.config.Scope(c)
+	}
+	return result{change: c, outcome: apply(ctx, w.ex, w.zones, c, scope, w.config.TTL(c.LeaseTime)), started: started}
+}
+
+// settle confirms the change or returns it, and learns from what happened.
+func (w *Worker) settle(ctx context.Context, r result, now time.Time) {
+	c, err := r.change, r.outcome.err
+	if err != nil && ctx.Err() != nil {
+		w.queue.ReturnNameChange(c, now)
+		return
+	}
+	defer func() { w.waiting.Store(int64(w.history.len())) }()
+
+	var silent *serverError
+	var refused *keyError
+	var tcp *tcpError
+	switch {
+	case errors.As(err, &silent), errors.As(err, &refused):
+		w.failures.Add(1)
+		w.giveBack(c, "", now)
+		w.serverFailed(err, refused != nil, r.started, now)
+		return
+	case errors.As(err, &tcp):
+		// The server may be well and only its TCP port closed.
+		w.probeLater(now)
+	case r.outcome.failed != "" || len(r.outcome.zones) > 0:
+		w.serverWorks(now)
+	}
+	for _, zone := range r.outcome.zones {
+		w.zoneWorks(zone)
+	}
+	if none := r.outcome.noReverse; none != nil {
+		w.log.once(slog.LevelWarn, parent(none.name), "addresses get no names", "zone", parent(none.name), "error", none)
+	}
+
+	switch {
+	case err == nil:
+		w.confirm(c, now)
+	case errors.Is(err, errConflict):
+		w.conflicts.Add(1)
+		w.history.failed(c, "", now)
+		w.zoneWorks(r.outcome.failed)
+		w.queue.ReturnNameChange(c, now.Add(jitter(conflictRetry)))
+		w.log.conflict(c)
+	default:
+		w.failures.Add(1)
+		if zone := r.outcome.failed; zone != "" {
+			w.gate(zone).closes()
+		}
+		w.giveBack(c, r.outcome.failed, now)
+		w.log.problem(r.outcome.failed, err, now, "name", c.Name, "address", c.Address.String(), "remove", c.Remove)
+	}
+}
+
+// giveBack returns a change that failed.
+func (w *Worker) giveBack(c lease.NameChange, zone string, now time.Time) {
+	h := w.history.failed(c, zone, now)
+	w.queue.ReturnNameChange(c, now.Add(jitter(backoff(h.attempts))))
+}
+
+// zoneWorks records that the zone took its part of a change.
+func (w *Worker) zoneWorks(zone string) {
+	if w.gate(zone).opens() {
+		w.log.line(slog.LevelInfo, "zone takes updates again", "server", w.config.Server, "zone", zone)
+	}
+}
+
+func (w *Worker) confirm(c lease.NameChange, now time.Time) {
+	if err := w.queue.ConfirmNameChange(c); err != nil {
+		w.failures.Add(1)
+		w.giveBack(c, "", now)
+		w.log.problem("", err, now, "name", c.Name, "address", c.Address.String())
+		return
+	}
+	w.history.forget(c)
+	if c.Remove {
+		w.removed.Add(1)
+		return
+	}
+	w.added.Add(1)
+	if w.log.resolved(c) {
+		w.log.line(slog.LevelInfo, "name is free now and taken", "name", c.Name, "address", c.Address.String())
+	}
+}
+
+// serverFailed begins an outage, or goes on with it if the attempt that failed
+// was begun in it.
+func (w *Worker) serverFailed(err error, key bool, started, now time.Time) {
+	o := &w.outage
+	longest := maxProbe
+	if key {
+		longest = maxBackoff
+	}
+	switch {
+	case o.since.IsZero() || o.key != key:
+		if o.since.IsZero() {
+			o.since = now
+		}
+		o.key, o.delay = key, minBackoff
+		w.down.Store(true)
+		w.log.line(slog.LevelError, "names do not reach DNS", "server", w.config.Server, "error", err)
+	case started.Before(o.probeAt):
+		return // one of those in flight when it began
+	default:
+		o.delay = min(2*o.delay, longest)
+	}
+	w.probeLater(now)
+}
+
+// probeLater sets the time of the next attempt in an outage.
+func (w *Worker) probeLater(now time.Time) {
+	w.outage.probeAt = now.Add(jitter(w.outage.delay))
+}
+
+// serverWorks ends an outage.
+func (w *Worker) serverWorks(now time.Time) {
+	if w.outage.since.IsZero() {
+		return
+	}
+	w.log.line(slog.LevelInfo, "names reach DNS again", "server", w.config.Server, "after", now.Sub(w.outage.since).Round(time.Millisecond))
+	w.outage = outage{}
+	w.down.Store(false)
+}
+
+func (w *Worker) gate(zone string) *gate {
+	g := w.gates[zone]
+	if g == nil {
+		if len(w.gates) >= maxZones {
+			clear(w.gates)
+		}
+		g = new(gate)
+		w.gates[zone] = g
+	}
+	return g
+}
+
+// backoff is how long a change waits after it failed that many times.
+func backoff(attempts int) time.Duration {
+	return min(minBackoff<<min(max(attempts-1, 0), 10), maxBackoff)
+}
+
+// jitter spreads what would come back together over d/2 to d.
+func jitter(d time.Duration) time.Duration {
+	return d/2 + rand.N(d/2+1)
+}

@@ -1,0 +1,158 @@
+package nameupdate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	zoneLife = 5 * time.Minute  // how long a zone is taken to be where it was found
+	missLife = 30 * time.Second // how long a missing zone is taken to be missing
+	lostLife = time.Hour        // how long a zone that went missing is waited for
+	maxZones = 65536            // parents remembered
+)
+
+// zones learns which zone a name is in by asking the server for the name's SOA.
+// What it learns counts for all names with the same parent: names side by side
+// are in the same zone unless one of them is a zone's apex itself, and updating
+// that one in its parent's zone finds it in use. A suffix alone would not do: a
+// name under a zone may be in a zone below it.
+type zones struct {
+	ex     exchanger
+	server string
+
+	asking singleflight.Group
+
+	mu    sync.Mutex
+	known map[string]zoneEntry // by parent
+}
+
+type zoneEntry struct {
+	zone    string       // canonical
+	err     *noZoneError // instead of zone
+	expires time.Time
+	seen    time.Time // when a zone was last found, zero if never
+}
+
+func newZones(ex exchanger, server string) *zones {
+	return &zones{ex: ex, server: server, known: make(map[string]zoneEntry)}
+}
+
+// parent is the name without its first label.
+func parent(name string) string {
+	i, end := dns.NextLabel(name, 0)
+	if end {
+		return "."
+	}
+	return name[i:]
+}
+
+// of returns the zone that the canonical name is in, or a *noZoneError if the
+// server has none.
+func (z *zones) of(ctx context.Context, name string) (string, error) {
+	above := parent(name)
+	z.mu.Lock()
+	e, ok := z.known[above]
+	z.mu.Unlock()
+	if ok && time.Now().Before(e.expires) {
+		if e.err != nil {
+			return "", e.err
+		}
+		return e.zone, nil
+	}
+	// All callers share the worker's context, so one may ask for all.
+	zone, err, _ := z.asking.Do(above, func() (any, error) { return z.ask(ctx, name) })
+	var none *noZoneError
+	switch {
+	case err == nil && zone.(string) == name:
+		return name, nil // an apex says nothing about its neighbours
+	case err == nil && !dns.IsSubDomain(zone.(string), name):
+		return z.ask(ctx, name) // the neighbour that was asked for was an apex
+	case err == nil:
+		z.learn(above, zoneEntry{zone: zone.(string)})
+	case errors.As(err, &none):
+		z.learn(above, zoneEntry{err: none})
+	}
+	if err != nil {
+		return "", err
+	}
+	return zone.(string), nil
+}
+
+func (z *zones) learn(above string, e zoneEntry) {
+	now := time.Now()
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if e.err == nil {
+		e.seen, e.expires = now, now.Add(zoneLife)
+	} else {
+		e.seen, e.expires = z.known[above].seen, now.Add(missLife)
+		e.err.lost = !e.seen.IsZero() && now.Sub(e.seen) < lostLife
+	}
+	if len(z.known) >= maxZones {
+		for k, old := range z.known {
+			if len(z.known) >= maxZones/2 || now.After(old.expires) {
+				delete(z.known, k)
+			}
+		}
+	}
+	z.known[above] = e
+}
+
+// forget makes the next change ask for the zone again.
+func (z *zones) forget(zone string) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for k, e := range z.known {
+		if e.zone == zone {
+			e.expires = time.Time{}
+			z.known[k] = e
+		}
+	}
+}
+
+// ask asks the server. The SOA of the zone that holds the name stands in the
+// answer if the name is its apex, else in the authority section (RFC 2308
+// section 3). An alias at the name may lead into another zone; then the parent is
+// asked for.
+func (z *zones) ask(ctx context.Context, name string) (string, error) {
+	for asked := name; ; asked = parent(asked) {
+		m := new(dns.Msg).SetQuestion(asked, dns.TypeSOA)
+		// No recursion: what the server knows from others is of no use here, and
+		// finding it out would take it long.
+		m.RecursionDesired = false
+		r, err := z.ex.exchange(ctx, m)
+		if err != nil {
+			return "", err
+		}
+		switch {
+		case r.Rcode == dns.RcodeServerFailure:
+			return "", fmt.Errorf("asking server %s for the zone of %s: %s", z.server, name, rcodeName(r.Rcode))
+		case r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError:
+			return "", &noZoneError{server: z.server, name: name, why: rcodeName(r.Rcode)}
+		case !r.Authoritative:
+			return "", &noZoneError{server: z.server, name: name, why: "it answers without authority"}
+		}
+		alias := false
+		for _, rr := range append(r.Answer, r.Ns...) {
+			switch rr.(type) {
+			case *dns.SOA:
+				if zone := dns.CanonicalName(rr.Header().Name); dns.IsSubDomain(zone, name) {
+					return zone, nil
+				}
+			case *dns.CNAME, *dns.DNAME:
+				alias = true
+			}
+		}
+		if !alias || asked == "." {
+			return "", &noZoneError{server: z.server, name: name, why: fmt.Sprintf("its answer has no SOA of a zone above %s", strings.TrimSuffix(asked, "."))}
+		}
+	}
+}

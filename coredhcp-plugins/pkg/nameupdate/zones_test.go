@@ -1,0 +1,145 @@
+package nameupdate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+func TestZones(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		zones  []string
+		answer func(q string, r *dns.Msg)
+		of     []string // names
+		want   []string // zone, or part of the error
+		asked  string
+	}{
+		{"one question for all neighbours", []string{"example.org."}, nil,
+			[]string{"a.example.org.", "b.example.org.", "a.example.org."}, []string{"example.org.", "example.org.", "example.org."}, "a.example.org."},
+		{"a zone below", []string{"example.org.", "sub.example.org."}, nil,
+			[]string{"a.example.org.", "a.sub.example.org.", "b.example.org."}, []string{"example.org.", "sub.example.org.", "example.org."}, "a.example.org. a.sub.example.org."},
+		{"a zone above", []string{"example.org."}, nil,
+			[]string{"a.b.c.example.org."}, []string{"example.org."}, "a.b.c.example.org."},
+		{"an apex says nothing about its neighbours", []string{"example.org.", "sub.example.org."}, nil,
+			[]string{"sub.example.org.", "a.example.org.", "b.example.org."}, []string{"sub.example.org.", "example.org.", "example.org."}, "sub.example.org. a.example.org."},
+		{"not served", []string{"example.org."}, nil,
+			[]string{"a.example.net.", "b.example.net."}, []string{"server 192.0.2.2:53 is not authoritative for a.example.net.: REFUSED", "not authoritative"}, "a.example.net."},
+		{"a referral", []string{"example.org."}, func(_ string, r *dns.Msg) {
+			r.Authoritative, r.Rcode, r.Ns = false, success, []dns.RR{&dns.NS{Hdr: dns.RR_Header{Name: "example.org.", Rrtype: dns.TypeNS}}}
+		}, []string{"a.example.org."}, []string{"is not authoritative for a.example.org.: it answers without authority"}, "a.example.org."},
+		{"another zone's SOA", []string{"example.org."}, func(_ string, r *dns.Msg) { r.Ns[0].Header().Name = "example.net." },
+			[]string{"a.example.org."}, []string{"no SOA of a zone above a.example.org"}, "a.example.org."},
+		{"a longer SOA", []string{"example.org."}, func(_ string, r *dns.Msg) { r.Ns[0].Header().Name = "b.a.example.org." },
+			[]string{"a.example.org."}, []string{"no SOA of a zone above"}, "a.example.org."},
+		{"an alias out of the zone", []string{"example.org."}, func(q string, r *dns.Msg) {
+			if q == "a.example.org." {
+				r.Ns = nil
+				r.Answer = []dns.RR{&dns.CNAME{Hdr: dns.RR_Header{Name: q, Rrtype: dns.TypeCNAME}, Target: "example.net."}}
+			}
+		}, []string{"a.example.org."}, []string{"example.org."}, "a.example.org. example.org."},
+		{"aliases all the way up", []string{"."}, func(q string, r *dns.Msg) {
+			r.Ns, r.Answer = nil, []dns.RR{&dns.CNAME{Hdr: dns.RR_Header{Name: q, Rrtype: dns.TypeCNAME}, Target: "example.net."}}
+		}, []string{"a.example.org."}, []string{"no SOA"}, "a.example.org. example.org. org. ."},
+		{"the server is ill", []string{"example.org."}, func(_ string, r *dns.Msg) { r.Rcode = servfail },
+			[]string{"a.example.org.", "a.example.org."}, []string{"for the zone of a.example.org.: SERVFAIL", "SERVFAIL"}, "a.example.org. a.example.org."},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := &directory{zones: tt.zones, answer: tt.answer}
+			z := newZones(d, "192.0.2.2:53")
+			for i, name := range tt.of {
+				got, err := z.of(t.Context(), name)
+				if err != nil {
+					got = err.Error()
+				}
+				if !strings.Contains(got, tt.want[i]) || err == nil && got != tt.want[i] {
+					t.Errorf("%s: got %s, want %s", name, got, tt.want[i])
+				}
+			}
+			if got := d.asked(); got != tt.asked {
+				t.Errorf("asked for %s, want %s", got, tt.asked)
+			}
+		})
+	}
+}
+
+func TestZonesAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &directory{zones: []string{"example.org."}}
+		z := newZones(d, "192.0.2.2:53")
+		of := func(name string) (asked bool, err error) {
+			_, err = z.of(t.Context(), name)
+			return d.asked() != "", err
+		}
+		if asked, err := of("a.example.org."); !asked || err != nil {
+			t.Fatal(asked, err)
+		}
+		time.Sleep(zoneLife - time.Second)
+		if asked, _ := of("a.example.org."); asked {
+			t.Error("asked too early")
+		}
+		time.Sleep(time.Second)
+		d.zones = nil
+		var none *noZoneError
+		if asked, err := of("a.example.org."); !asked || !errors.As(err, &none) || !none.lost {
+			t.Errorf("a zone that went away: asked %v, %v", asked, err)
+		}
+		time.Sleep(missLife - time.Second)
+		if asked, _ := of("a.example.org."); asked {
+			t.Error("asked too early for a missing zone")
+		}
+		time.Sleep(lostLife)
+		if asked, err := of("a.example.org."); !asked || !errors.As(err, &none) || none.lost {
+			t.Errorf("a zone that stays away: asked %v, %v", asked, err)
+		}
+		d.zones = []string{"example.org."}
+		time.Sleep(missLife)
+		if asked, err := of("a.example.org."); !asked || err != nil {
+			t.Errorf("a zone that came back: asked %v, %v", asked, err)
+		}
+	})
+}
+
+// slow answers SOA queries after a second.
+type slow struct{ *directory }
+
+func (s slow) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
+	time.Sleep(time.Second)
+	return s.directory.exchange(ctx, m)
+}
+
+func TestZonesAskOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &directory{zones: []string{"example.org."}}
+		z := newZones(slow{d}, "192.0.2.2:53")
+		var wg sync.WaitGroup
+		for i := range 50 {
+			wg.Go(func() {
+				if zone, err := z.of(t.Context(), fmt.Sprintf("pc%d.example.org.", i)); zone != "example.org." || err != nil {
+					t.Error(zone, err)
+				}
+			})
+		}
+		wg.Wait()
+		if got := len(strings.Fields(d.asked())); got != 1 {
+			t.Errorf("%d questions", got)
+		}
+	})
+}
+
+func TestZonesAreBounded(t *testing.T) {
+	z := newZones(&directory{}, "192.0.2.2:53")
+	for i := range 2 * maxZones {
+		z.learn(fmt.Sprintf("%d.example.org.", i), zoneEntry{zone: "example.org."})
+	}
+	if len(z.known) > maxZones {
+		t.Errorf("%d parents remembered", len(z.known))
+	}
+}
