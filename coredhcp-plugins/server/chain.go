@@ -1,0 +1,135 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/netip"
+
+	"github.com/coredhcp/coredhcp/handler"
+	"github.com/insomniacslk/dhcp/dhcpv4"
+)
+
+// link is one plugin of the chain, of one kind or the other.
+type link struct {
+	name    string
+	plugin  Plugin
+	handler handler.Handler4
+}
+
+// stockType says whether CoreDHCP's own loop hands this type of message to its
+// plugins. They do not expect any other.
+func stockType(t dhcpv4.MessageType) bool {
+	switch t {
+	case dhcpv4.MessageTypeDiscover, dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeRelease, dhcpv4.MessageTypeInform:
+		return true
+	}
+	return false
+}
+
+// newReply prepares the reply that the plugins fill in.
+func newReply(req *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
+	reply := &dhcpv4.DHCPv4{
+		OpCode:        dhcpv4.OpcodeBootReply,
+		HWType:        req.HWType,
+		TransactionID: req.TransactionID,
+		Flags:         req.Flags,
+		ClientIPAddr:  net.IPv4zero,
+		YourIPAddr:    net.IPv4zero,
+		ServerIPAddr:  net.IPv4zero,
+		GatewayIPAddr: req.GatewayIPAddr,
+		ClientHWAddr:  req.ClientHWAddr,
+		Options:       make(dhcpv4.Options),
+	}
+	for _, code := range [...]uint8{optClientID, optRelayAgent} {
+		if v, ok := req.Options[code]; ok {
+			reply.Options[code] = v
+		}
+	}
+	switch req.MessageType() {
+	case dhcpv4.MessageTypeDiscover:
+		reply.UpdateOption(dhcpv4.OptMessageType(dhcpv4.MessageTypeOffer))
+	case dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeInform:
+		reply.UpdateOption(dhcpv4.OptMessageType(dhcpv4.MessageTypeAck))
+		reply.ClientIPAddr = req.ClientIPAddr // RFC 2131 table 3
+	}
+	return reply
+}
+
+// answer takes the exchange through the plugins. The result is the reply to be
+// sent, ready but for its encoding, or nil.
+func (s *Server) answer(ctx context.Context, x *Exchange) *dhcpv4.DHCPv4 {
+	t := x.Request.MessageType()
+	x.Reply = newReply(x.Request)
+	handled := false
+	for _, l := range s.chain {
+		stop := false
+		switch {
+		case l.plugin != nil && l.plugin.Accepts(t):
+			stop = l.plugin.Handle(ctx, x) == Stop
+		case l.plugin == nil && stockType(t):
+			x.Reply, stop = l.handler(x.Request, x.Reply)
+		default:
+			continue
+		}
+		handled = true
+		if stop || x.Reply == nil {
+			break
+		}
+	}
+	if !handled || x.Reply == nil || t == dhcpv4.MessageTypeRelease || t == dhcpv4.MessageTypeDecline {
+		return nil
+	}
+	if x.Request.Options.Has(dhcpv4.OptionDHCPMessageType) && !x.Reply.Options.Has(dhcpv4.OptionDHCPMessageType) {
+		return nil // an unusual message that its plugin has not answered
+	}
+	finish(x.Request, x.Reply)
+	return x.Reply
+}
+
+// finish makes the reply conform to RFC 2131 table 3, whatever plugins have put
+// into it: those of CoreDHCP add their options to a NAK as to any other message.
+func finish(req, reply *dhcpv4.DHCPv4) {
+	if reply.Options == nil {
+		reply.Options = make(dhcpv4.Options)
+	}
+	reply.OpCode = dhcpv4.OpcodeBootReply
+	reply.GatewayIPAddr = req.GatewayIPAddr
+	delete(reply.Options, optOverload)
+	// Echoed as they came: RFC 6842 section 3, RFC 3046 section 2.2.
+	if v, ok := req.Options[optClientID]; ok {
+		reply.Options[optClientID] = v
+	}
+	delete(reply.Options, optRelayAgent)
+	if v, ok := req.Options[optRelayAgent]; ok {
+		reply.Options[optRelayAgent] = v
+	}
+	switch {
+	case reply.MessageType() == dhcpv4.MessageTypeNak:
+		reply.ClientIPAddr, reply.YourIPAddr, reply.ServerIPAddr = net.IPv4zero, net.IPv4zero, net.IPv4zero
+		reply.ServerHostName, reply.BootFileName = "", ""
+		for code := range reply.Options {
+			switch code {
+			case optMessageType, optServerID, optMessage, optClientID, optRelayAgent:
+			default:
+				delete(reply.Options, code)
+			}
+		}
+		if address(req.GatewayIPAddr).IsValid() {
+			reply.SetBroadcast() // RFC 2131 section 4.1: the relay must not use ARP
+		}
+	case req.MessageType() == dhcpv4.MessageTypeInform:
+		reply.YourIPAddr = net.IPv4zero
+		for _, code := range [...]uint8{optLeaseTime, optRenewalTime, optRebindingTime} {
+			delete(reply.Options, code)
+		}
+	}
+}
+
+// exchange describes a request that came in on i to the address to.
+func (s *Server) exchange(req *dhcpv4.DHCPv4, i *netInterface, t *interfaceTable, to netip.Addr) *Exchange {
+	x := &Exchange{Request: req, Interface: i.name, Addresses: i.addrs, ServerID: s.serverID}
+	if !x.ServerID.IsValid() {
+		x.ServerID = i.serverID(t, req, to)
+	}
+	return x
+}

@@ -1,0 +1,133 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+)
+
+// Verdict is what a plugin says about the rest of the chain.
+type Verdict int
+
+const (
+	// Continue hands the exchange to the next plugin.
+	Continue Verdict = iota
+	// Stop ends the chain here; the reply is sent as it stands.
+	Stop
+)
+
+// Plugin is a DHCPv4 plugin with a life of its own.
+//
+// The server calls Start of every plugin in the order of the configuration file
+// before it opens a socket, and Close in reverse order after the last exchange
+// has ended. Handle is called from many goroutines at once.
+type Plugin interface {
+	// Start opens what the plugin needs and begins its background work, which
+	// may live on ctx: it ends after the last exchange, just before Close. An
+	// error ends the server; Close is then not called for this plugin.
+	Start(ctx context.Context) error
+	// Accepts says whether Handle wants messages of this type. It is asked for
+	// every type; [dhcpv4.MessageTypeNone] stands for BOOTP (no option 53).
+	Accepts(dhcpv4.MessageType) bool
+	// Handle works on one exchange. ctx ends when the server cannot wait for the
+	// answer any longer. A plugin that sets Reply to nil ends the chain, whatever
+	// it returns, so Reply is never nil when Handle is called.
+	Handle(ctx context.Context, x *Exchange) Verdict
+	// Close waits for the background work and closes what Start opened.
+	Close() error
+}
+
+// Reloader is a [Plugin] that can take up a changed configuration while it
+// runs. When it returns an error it must have changed nothing.
+type Reloader interface {
+	Reload() error
+}
+
+// NewFunc makes a plugin from its arguments in the configuration file. It only
+// checks and keeps them: files and sockets are opened by Start.
+type NewFunc func(args []string, host *Host) (Plugin, error)
+
+// Exchange is one request and the reply that the plugins make of it.
+type Exchange struct {
+	// Request is the client's message. It must not be changed.
+	Request *dhcpv4.DHCPv4
+	// Reply is prepared with the header fields, the message type that answers the
+	// request (OFFER, ACK), and the copies of options 61 and 82 (RFC 6842, RFC
+	// 3046), which the server keeps as they were received whatever plugins do to
+	// them. nil: no answer. What is put here in answer to DHCPRELEASE and
+	// DHCPDECLINE is never sent. A NAK is sent with options 53, 54, 56, 61 and 82
+	// alone, an answer to DHCPINFORM without address and lease times.
+	Reply *dhcpv4.DHCPv4
+	// Interface is the name of the interface that the request came in on, "" if
+	// it is not known (in a stock CoreDHCP).
+	Interface string
+	// Addresses are the IPv4 addresses of that interface. The slice is shared and
+	// must not be changed.
+	Addresses []netip.Addr
+	// ServerID is the server identifier (option 54) for this exchange: the
+	// argument of `server_id` wherever that stands in the chain, else that address
+	// of the interface which the client knows or can reach. The zero Addr if the
+	// interface has no address.
+	ServerID netip.Addr
+}
+
+// Host is what the plugins of one server share.
+type Host struct {
+	leases atomic.Pointer[lease.Manager]
+}
+
+// Logger returns a logger for the named plugin that writes through CoreDHCP's,
+// so that CoreDHCP's log flags act on it.
+func (h *Host) Logger(name string) *slog.Logger { return newLogger("plugins/" + name) }
+
+// SetLeases makes the lease manager known to the other plugins.
+func (h *Host) SetLeases(m *lease.Manager) { h.leases.Store(m) }
+
+// Leases returns the lease manager, nil if no plugin has set one (yet).
+func (h *Host) Leases() *lease.Manager { return h.leases.Load() }
+
+var registry = struct {
+	sync.RWMutex
+	plugins map[string]NewFunc
+}{plugins: make(map[string]NewFunc)}
+
+// Register makes a plugin available under the name that the configuration file
+// uses. It stands before a CoreDHCP plugin of the same name. Meant for init
+// functions and mains: it panics when the name is empty or taken, or f is nil.
+func Register(name string, f NewFunc) {
+	registry.Lock()
+	defer registry.Unlock()
+	if name == "" || f == nil {
+		panic("server: Register needs a name and a function")
+	}
+	if _, taken := registry.plugins[name]; taken {
+		panic(fmt.Sprintf("server: plugin %q is already registered", name))
+	}
+	registry.plugins[name] = f
+}
+
+// Registered returns the names of all plugins that were registered here, sorted.
+func Registered() []string {
+	registry.RLock()
+	defer registry.RUnlock()
+	names := make([]string, 0, len(registry.plugins))
+	for name := range registry.plugins {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func registered(name string) NewFunc {
+	registry.RLock()
+	defer registry.RUnlock()
+	return registry.plugins[name]
+}

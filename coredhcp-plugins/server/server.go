@@ -1,0 +1,367 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coredhcp/coredhcp/config"
+	"github.com/coredhcp/coredhcp/plugins"
+	stock "github.com/coredhcp/coredhcp/server"
+	"golang.org/x/sync/errgroup"
+)
+
+// drainTime is how long a server that is told to stop waits for the exchanges
+// that it has begun.
+const drainTime = 5 * time.Second
+
+// Server runs the plugins of one configuration file.
+type Server struct {
+	conf       *config.Config
+	chain      []link
+	serverID   netip.Addr // argument of `server_id`, else the zero Addr
+	host       *Host
+	log        *slog.Logger
+	interfaces *interfaces
+	frames     frameWriter
+	noFrames   atomic.Bool // no permission for packet sockets
+	lines      struct{ malformed, overflow, panicked, read, send *limited }
+	counters   struct {
+		received, malformed, overflowed, panicked, unanswered, sent, failed atomic.Uint64
+	}
+
+	ran atomic.Bool
+	// mu guards started: the plugins whose Start has returned and that are not
+	// being closed.
+	mu      sync.Mutex
+	started []link
+
+	socketsMu sync.Mutex
+	sockets   []*listener
+
+	listening chan struct{} // closed when the sockets that can be had are open
+}
+
+// New makes a server from a loaded configuration. Plugins that were registered
+// with [Register] are made by their NewFunc; all others are CoreDHCP's and are
+// set up here as CoreDHCP does it, which may open the files they use. A name
+// that neither knows is an error.
+func New(conf *config.Config) (*Server, error) {
+	if conf == nil || conf.Server4 == nil && conf.Server6 == nil {
+		return nil, errors.New("no configuration for either DHCPv4 or DHCPv6")
+	}
+	s := &Server{
+		conf:       conf,
+		host:       &Host{},
+		log:        newLogger("server"),
+		interfaces: newInterfaces(),
+		frames:     &packetSockets{},
+		listening:  make(chan struct{}),
+	}
+	s.lines.malformed, s.lines.overflow, s.lines.panicked = newLimited(), newLimited(), newLimited()
+	s.lines.read, s.lines.send = newLimited(), newLimited()
+	if conf.Server6 != nil {
+		for _, p := range conf.Server6.Plugins {
+			if plugins.RegisteredPlugins[p.Name] == nil {
+				return nil, fmt.Errorf("DHCPv6: unknown plugin %q", p.Name)
+			}
+		}
+	}
+	if conf.Server4 == nil {
+		return s, nil
+	}
+	for _, p := range conf.Server4.Plugins {
+		l, err := s.load(p)
+		if err != nil {
+			return nil, fmt.Errorf("DHCPv4: plugin %s: %w", p.Name, err)
+		}
+		if l.plugin == nil && l.handler == nil {
+			s.log.Warn("plugin does nothing for DHCPv4", "plugin", p.Name)
+			continue
+		}
+		s.chain = append(s.chain, l)
+		if p.Name == "server_id" && len(p.Args) > 0 {
+			id, err := netip.ParseAddr(p.Args[0])
+			if err != nil || !id.Unmap().Is4() {
+				return nil, fmt.Errorf("DHCPv4: plugin server_id: %q is not an IPv4 address", p.Args[0])
+			}
+			s.serverID = id.Unmap()
+		}
+	}
+	return s, nil
+}
+
+func (s *Server) load(p config.PluginConfig) (link, error) {
+	l := link{name: p.Name}
+	var err error
+	if newPlugin := registered(p.Name); newPlugin != nil {
+		l.plugin, err = newPlugin(p.Args, s.host)
+		if err == nil && l.plugin == nil {
+			err = errors.New("it gave no plugin")
+		}
+		return l, err
+	}
+	known := plugins.RegisteredPlugins[p.Name]
+	if known == nil {
+		return l, errors.New("unknown")
+	}
+	if known.Setup4 == nil {
+		return l, nil
+	}
+	l.handler, err = known.Setup4(p.Args...)
+	if err == nil && l.handler == nil {
+		err = errors.New("it gave no handler")
+	}
+	return l, err
+}
+
+// Run starts the plugins, opens the sockets, and serves until ctx ends. It then
+// stops reading, finishes what it has begun, for 5 seconds at most, and closes
+// the plugins in reverse order. It returns nil after a clean stop, and runs once.
+//
+// An address that cannot be listened on because its interface or the address
+// does not exist yet is waited for; any other failure to listen is an error.
+func (s *Server) Run(ctx context.Context) (err error) {
+	if !s.ran.CompareAndSwap(false, true) {
+		return errors.New("the server has run already")
+	}
+	// The plugins outlive ctx by the time that the last exchanges take.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer func() { err = errors.Join(err, s.closePlugins(end)) }()
+	if err := s.startPlugins(ctx, life, end); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop before it was up
+		}
+		return err
+	}
+	group, running := errgroup.WithContext(ctx)
+	if err := s.serve6(group, running); err != nil {
+		return err
+	}
+	if s.conf.Server4 != nil {
+		group.Go(func() error { return s.serve4(running, life) })
+	}
+	return group.Wait()
+}
+
+// startPlugins starts the plugins in order. Only while they start does the end
+// of ctx end their life.
+func (s *Server) startPlugins(ctx, life context.Context, end context.CancelFunc) error {
+	defer context.AfterFunc(ctx, end)()
+	for _, l := range s.chain {
+		if l.plugin == nil {
+			continue
+		}
+		if err := l.plugin.Start(life); err != nil {
+			return fmt.Errorf("starting plugin %s: %w", l.name, err)
+		}
+		s.mu.Lock()
+		s.started = append(s.started, l)
+		s.mu.Unlock()
+	}
+	return ctx.Err()
+}
+
+func (s *Server) closePlugins(end context.CancelFunc) error {
+	s.mu.Lock()
+	started := s.started
+	s.started = nil
+	s.mu.Unlock()
+	end()
+	var errs []error
+	for _, l := range slices.Backward(started) {
+		if err := l.plugin.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("closing plugin %s: %w", l.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Reload calls every running plugin that is a [Reloader], and returns their
+// errors. A plugin that fails goes on as it was.
+func (s *Server) Reload() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, l := range s.started {
+		if r, ok := l.plugin.(Reloader); ok {
+			if err := r.Reload(); err != nil {
+				errs = append(errs, fmt.Errorf("reloading plugin %s: %w", l.name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// serve6 runs CoreDHCP's own DHCPv6 server, if one is configured.
+func (s *Server) serve6(group *errgroup.Group, ctx context.Context) error {
+	if s.conf.Server6 == nil || len(s.conf.Server6.Addresses) == 0 {
+		return nil
+	}
+	v6, err := stock.Start(&config.Config{Server6: s.conf.Server6})
+	if err != nil {
+		return fmt.Errorf("DHCPv6: %w", err)
+	}
+	group.Go(func() error {
+		defer context.AfterFunc(ctx, v6.Close)()
+		if err := v6.Wait(); ctx.Err() == nil {
+			return fmt.Errorf("DHCPv6: server has stopped: %w", err)
+		}
+		return nil
+	})
+	return nil
+}
+
+// serve4 serves DHCPv4 until ctx ends. life is the context of the plugins.
+func (s *Server) serve4(ctx, life context.Context) (err error) {
+	defer func() { err = errors.Join(err, s.closeSockets()) }()
+	addresses := s.conf.Server4.Addresses
+	first := make([]*listener, len(addresses))
+	for i, a := range addresses {
+		l, err := s.listen(ctx, a)
+		switch {
+		case errors.Is(err, errAbsent):
+			continue
+		case err != nil:
+			return fmt.Errorf("DHCPv4: listening on %s: %w", &a, err)
+		}
+		s.keep(l)
+		s.log.Info("listening", "address", a.String())
+		first[i] = l
+	}
+	close(s.listening)
+
+	working, stop := context.WithCancel(life)
+	defer stop()
+	w := startWorkers(working, workerCount, queueLength, func(m *scratch, r received) { s.work(working, m, r) })
+	var readers sync.WaitGroup
+	for i, a := range addresses {
+		readers.Go(func() { s.serve(ctx, a, first[i], w) })
+	}
+	readers.Wait()
+	<-ctx.Done()
+
+	return drain(w.finish(), stop)
+}
+
+// drain waits for the workers, which close done, and calls hurry when they take
+// too long.
+func drain(done <-chan struct{}, hurry func()) error {
+	select {
+	case <-done:
+		return nil
+	case <-time.After(drainTime):
+	}
+	hurry()
+	const grace = drainTime / 5
+	select {
+	case <-done:
+		return nil
+	case <-time.After(grace):
+		return fmt.Errorf("DHCPv4: plugins were still busy with requests %s after the stop", drainTime+grace)
+	}
+}
+
+// work takes one packet from the wire to the wire.
+func (s *Server) work(ctx context.Context, m *scratch, r received) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.counters.panicked.Add(1)
+			s.lines.panicked.log(s.log.Error, "a plugin has panicked, request dropped",
+				"panic", p, "from", r.from, "stack", string(debug.Stack()))
+		}
+	}()
+	req, err := decode(r.buffer[:r.length])
+	buffers.Put(r.buffer)
+	if err != nil {
+		s.malformed(r.from, err)
+		return
+	}
+	i, t, ok := s.interfaces.byIndex(r.iface)
+	if !ok {
+		i = &netInterface{index: r.iface} // gone since; the reply may still get out
+	}
+	x := s.exchange(req, i, t, r.to)
+	reply := s.answer(ctx, x)
+	if reply == nil {
+		s.counters.unanswered.Add(1)
+		return
+	}
+	packet, left, err := encode(m.packet[:0], req, reply, sizeLimit(req, r.length))
+	if err == nil {
+		m.packet = packet
+		if len(left) > 0 {
+			s.log.Debug("options without room in the reply", "client", req.ClientHWAddr, "options", fmt.Sprint(left))
+		}
+		err = s.send(m, r, i, t, x, packet)
+	}
+	if err != nil {
+		s.counters.failed.Add(1)
+		s.lines.send.log(s.log.Warn, "reply not sent", "client", req.ClientHWAddr, "error", err)
+		return
+	}
+	s.counters.sent.Add(1)
+}
+
+func (s *Server) malformed(from netip.AddrPort, err error) {
+	s.counters.malformed.Add(1)
+	s.lines.malformed.log(s.log.Warn, "malformed packet dropped", "from", from, "error", err)
+}
+
+// keep remembers a socket until it is dropped or the server ends.
+func (s *Server) keep(l *listener) {
+	s.socketsMu.Lock()
+	defer s.socketsMu.Unlock()
+	s.sockets = append(s.sockets, l)
+}
+
+func (s *Server) drop(l *listener) {
+	s.socketsMu.Lock()
+	defer s.socketsMu.Unlock()
+	s.sockets = slices.DeleteFunc(s.sockets, func(other *listener) bool { return other == l })
+	_ = l.conn.Close() // its interface is gone
+}
+
+func (s *Server) closeSockets() error {
+	s.socketsMu.Lock()
+	defer s.socketsMu.Unlock()
+	var errs []error
+	for _, l := range s.sockets {
+		errs = append(errs, l.conn.Close())
+	}
+	s.sockets = nil
+	return errors.Join(append(errs, s.frames.close())...)
+}
+
+// Stats counts what has happened to packets since the server was made.
+type Stats struct {
+	Received   uint64 // read from the sockets
+	Malformed  uint64 // dropped: no DHCP request at all
+	Overflowed uint64 // dropped: too many were waiting
+	Panicked   uint64 // dropped: a plugin panicked
+	Unanswered uint64 // the plugins gave no reply
+	Sent       uint64 // replies handed to the network
+	Failed     uint64 // replies that could not be encoded or sent
+}
+
+// Stats returns the counters. They are read one after the other: while packets
+// come in they need not add up.
+func (s *Server) Stats() Stats {
+	c := &s.counters
+	return Stats{
+		Received:   c.received.Load(),
+		Malformed:  c.malformed.Load(),
+		Overflowed: c.overflowed.Load(),
+		Panicked:   c.panicked.Load(),
+		Unanswered: c.unanswered.Load(),
+		Sent:       c.sent.Load(),
+		Failed:     c.failed.Load(),
+	}
+}

@@ -1,0 +1,325 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/sirupsen/logrus"
+)
+
+func TestArgs(t *testing.T) {
+	tests := []struct {
+		name string
+		args []string
+		want map[string]string
+		err  string
+	}{
+		{"none", nil, map[string]string{}, ""},
+		{"two", []string{"site=/a", "verify=true"}, map[string]string{"site": "/a", "verify": "true"}, ""},
+		{"equals sign in the value", []string{"site=/a=b"}, map[string]string{"site": "/a=b"}, ""},
+		{"no equals sign", []string{"/a"}, nil, `"/a": expected key=value`},
+		{"no key", []string{"=a"}, nil, `"=a": expected key=value`},
+		{"no value", []string{"site="}, nil, `"site=": site has no value`},
+		{"unknown", []string{"Site=/a"}, nil, `"Site=/a": unknown key "Site", expected one of site, verify`},
+		{"twice", []string{"site=/a", "site=/a"}, nil, `"site=/a": site is given twice`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := Args(tt.args, "site", "verify")
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Fatalf("error %v, want one with %q", err, tt.err)
+				}
+				return
+			}
+			if err != nil || !maps.Equal(got, tt.want) {
+				t.Errorf("got %v, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestRegister(t *testing.T) {
+	name := registerFake(&fake{})
+	if !slices.Contains(Registered(), name) {
+		t.Errorf("%s is not among %v", name, Registered())
+	}
+	for what, f := range map[string]func(){
+		"twice":       func() { Register(name, func([]string, *Host) (Plugin, error) { return nil, nil }) },
+		"no name":     func() { Register("", func([]string, *Host) (Plugin, error) { return nil, nil }) },
+		"no function": func() { Register("none", nil) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			f()
+		})
+	}
+}
+
+type secret struct{}
+
+func (secret) LogValue() slog.Value { return slog.StringValue("hidden") }
+
+func TestLogger(t *testing.T) {
+	var out bytes.Buffer
+	base := logrus.New()
+	base.SetOutput(&out)
+	base.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true, DisableColors: true, DisableQuote: true})
+	log := slog.New(&logHandler{entry: base.WithField("prefix", "plugins/leases")})
+	tests := []struct {
+		name string
+		log  func()
+		want string
+	}{
+		{"fields", func() { log.Info("lease", "address", netip.MustParseAddr("192.0.2.1"), "n", 3, "took", time.Second) },
+			"level=info msg=lease address=192.0.2.1 n=3 prefix=plugins/leases took=1s\n"},
+		{"levels", func() { log.Warn("w"); log.Error("e") },
+			"level=warning msg=w prefix=plugins/leases\nlevel=error msg=e prefix=plugins/leases\n"},
+		{"debug is off", func() { log.Debug("d") }, ""},
+		{"groups", func() { log.With("a", 1).WithGroup("g").With("b", 2).Info("m", slog.Group("h", "c", 3), slog.Attr{}) },
+			"level=info msg=m a=1 g.b=2 g.h.c=3 prefix=plugins/leases\n"},
+		{"prefix stays", func() { log.Info("m", "prefix", 7) }, "level=info msg=m fields.prefix=7 prefix=plugins/leases\n"},
+		{"values that resolve themselves", func() { log.Info("m", "key", secret{}) }, "level=info msg=m key=hidden prefix=plugins/leases\n"},
+		{"forged line", func() { log.Info("m", "name", "ct1\nlevel=error \x1b[31m\"x\"", "error", errors.New("a\nb")) },
+			"level=info msg=m error=a\\nb name=ct1\\nlevel=error \\x1b[31m\\\"x\\\" prefix=plugins/leases\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			out.Reset()
+			tt.log()
+			if out.String() != tt.want {
+				t.Errorf("got  %q\nwant %q", out.String(), tt.want)
+			}
+		})
+	}
+}
+
+func TestLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimited()
+		var lines []string
+		write := func(msg string, args ...any) { lines = append(lines, msg+fmt.Sprint(args...)) }
+		for range 100 {
+			l.log(write, "m")
+		}
+		if len(lines) != 5 {
+			t.Errorf("%d lines at once, want 5", len(lines))
+		}
+		time.Sleep(10 * time.Second)
+		l.log(write, "m")
+		if last := lines[len(lines)-1]; len(lines) != 6 || last != "mleft_out 95" && last != "mleft_out95" {
+			t.Errorf("%d lines, the last is %q", len(lines), last)
+		}
+	})
+}
+
+func TestWorkersKeepOrder(t *testing.T) {
+	seen := make(map[byte][]byte)
+	w := startWorkers(t.Context(), 1, 100, func(_ *scratch, r received) {
+		seen[r.buffer[offHardware+5]] = append(seen[r.buffer[offHardware+5]], r.buffer[4])
+	})
+	for i := range byte(100) {
+		b := new([maxPacket]byte)
+		n := copy(b[:], raw(53, 1, 1, 255))
+		b[offHardware+5], b[4] = i%3, i
+		if !w.submit(received{buffer: b, length: n}) {
+			t.Fatal("no room")
+		}
+	}
+	<-w.finish()
+	for client, got := range seen {
+		if len(got) < 33 || !slices.IsSorted(got) {
+			t.Errorf("client %d: %v", client, got)
+		}
+	}
+}
+
+func TestWorkersDropTheNewest(t *testing.T) {
+	hold, busy := make(chan struct{}), make(chan struct{}, 10)
+	var worked []byte
+	w := startWorkers(t.Context(), 1, 2, func(_ *scratch, r received) {
+		busy <- struct{}{}
+		<-hold
+		worked = append(worked, r.buffer[4])
+	})
+	submit := func(i byte) bool {
+		b := new([maxPacket]byte)
+		b[4] = i
+		return w.submit(received{buffer: b, length: offOptions})
+	}
+	var got []bool
+	got = append(got, submit(1))
+	<-busy // 1 is being worked on, two more may wait
+	got = append(got, submit(2), submit(3), submit(4))
+	if !slices.Equal(got, []bool{true, true, true, false}) {
+		t.Errorf("taken: %v", got)
+	}
+	close(hold)
+	<-w.finish()
+	if !bytes.Equal(worked, []byte{1, 2, 3}) {
+		t.Errorf("worked on %v", worked)
+	}
+}
+
+func TestWorkersDropQueuesWhenTheyMustEnd(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	busy, worked := make(chan struct{}), 0
+	w := startWorkers(ctx, 1, 10, func(*scratch, received) {
+		worked++
+		close(busy)
+		<-ctx.Done()
+	})
+	for range 5 {
+		w.submit(received{buffer: new([maxPacket]byte), length: offOptions})
+	}
+	<-busy
+	cancel()
+	<-w.finish()
+	if worked != 1 {
+		t.Errorf("worked on %d packets", worked)
+	}
+}
+
+func TestInterfacesAreCached(t *testing.T) {
+	now, asked := time.Unix(0, 0), 0
+	eth := func(index int, a string) []*netInterface {
+		return []*netInterface{{index: index, name: "eth0", addrs: []netip.Addr{addr(a)}}}
+	}
+	list, failed := eth(1, "192.0.2.2"), error(nil)
+	s := &interfaces{now: func() time.Time { return now }, list: func() ([]*netInterface, error) {
+		asked++
+		return list, failed
+	}}
+	check := func(what string, index, wantAsked int, wantAddr string) {
+		t.Helper()
+		i, table, ok := s.byIndex(index)
+		if asked != wantAsked || ok != (wantAddr != "") {
+			t.Fatalf("%s: asked %d times, found %t", what, asked, ok)
+		}
+		if ok && (i.addrs[0] != addr(wantAddr) || !table.local[addr(wantAddr)]) {
+			t.Errorf("%s: %v", what, i.addrs)
+		}
+	}
+	check("first", 1, 1, "192.0.2.2")
+	list = eth(1, "192.0.2.3")
+	check("at once", 1, 1, "192.0.2.2")
+	check("unknown, but just asked", 2, 1, "")
+	now = now.Add(2 * interfaceAge)
+	check("later", 1, 2, "192.0.2.3")
+	list = eth(2, "192.0.2.4")
+	now = now.Add(interfaceAge / 2)
+	check("a new one", 2, 3, "192.0.2.4")
+	failed = errors.New("interrupted")
+	now = now.Add(2 * interfaceAge)
+	check("kept on failure", 2, 4, "192.0.2.4")
+	check("not asked again at once", 2, 4, "192.0.2.4")
+	if _, err := s.get(0); !errors.Is(err, failed) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestServerID(t *testing.T) {
+	eth := &netInterface{index: 2, name: "eth0",
+		addrs:    []netip.Addr{addr("169.254.0.1"), addr("192.0.2.2"), addr("198.51.100.2")},
+		prefixes: []netip.Prefix{netip.MustParsePrefix("169.254.0.1/16"), netip.MustParsePrefix("192.0.2.2/24"), netip.MustParsePrefix("198.51.100.2/24")}}
+	table := &interfaceTable{local: map[netip.Addr]bool{
+		addr("127.0.0.1"): true, addr("169.254.0.1"): true, addr("192.0.2.2"): true, addr("198.51.100.2"): true, addr("203.0.113.2"): true,
+	}}
+	named := func(a string) dhcpv4.Modifier { return dhcpv4.WithOption(dhcpv4.OptServerIdentifier(ip(a))) }
+	tests := []struct {
+		name string
+		req  []dhcpv4.Modifier
+		to   string
+		want string
+	}{
+		{"the first that is not link-local", nil, "255.255.255.255", "192.0.2.2"},
+		{"the one sent to", nil, "198.51.100.2", "198.51.100.2"},
+		{"the one sent to, on another interface", nil, "203.0.113.2", "203.0.113.2"},
+		{"the one the client knows", []dhcpv4.Modifier{named("198.51.100.2")}, "255.255.255.255", "198.51.100.2"},
+		{"the client knows another server", []dhcpv4.Modifier{named("198.51.100.9")}, "255.255.255.255", "192.0.2.2"},
+		{"a client cannot choose loopback", []dhcpv4.Modifier{named("127.0.0.1")}, "255.255.255.255", "192.0.2.2"},
+		{"beside ciaddr", []dhcpv4.Modifier{dhcpv4.WithClientIP(ip("198.51.100.7"))}, "255.255.255.255", "198.51.100.2"},
+		{"beside giaddr", []dhcpv4.Modifier{dhcpv4.WithGatewayIP(ip("198.51.100.7"))}, "255.255.255.255", "198.51.100.2"},
+		{"beside the requested address", []dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(ip("198.51.100.7")))}, "255.255.255.255", "198.51.100.2"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			req := message(t, dhcpv4.MessageTypeRequest, 1, tt.req...)
+			if got := eth.serverID(table, req, addr(tt.to)); got != addr(tt.want) {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+		})
+	}
+	if got := (&netInterface{}).serverID(table, message(t, dhcpv4.MessageTypeDiscover, 1), netip.Addr{}); got.IsValid() {
+		t.Errorf("interface without address: %s", got)
+	}
+}
+
+func TestDrain(t *testing.T) {
+	tests := []struct {
+		name    string
+		ends    time.Duration // when the workers are done, from the start
+		hurried time.Duration // or from hurry, 0 for never
+		took    time.Duration
+		err     bool
+	}{
+		{"at once", 0, 0, 0, false},
+		{"in time", time.Second, 0, time.Second, false},
+		{"when hurried", time.Hour, time.Millisecond, drainTime + time.Millisecond, false},
+		{"never", time.Hour, 0, drainTime + drainTime/5, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				done, once := make(chan struct{}), sync.Once{}
+				end := func() { once.Do(func() { close(done) }) }
+				defer time.AfterFunc(tt.ends, end).Stop()
+				begin := time.Now()
+				err := drain(done, func() {
+					if tt.hurried > 0 {
+						time.AfterFunc(tt.hurried, end)
+					}
+				})
+				if took := time.Since(begin); took != tt.took || (err != nil) != tt.err {
+					t.Errorf("took %s, error %v", took, err)
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkExchange is the server's own work on one request, without sockets and
+// without what plugins do.
+func BenchmarkExchange(b *testing.B) {
+	s := newServer(b, "server4: {plugins: [{server_id: 192.0.2.2}]}")
+	packet := raw(53, 1, 1, 61, 7, 1, 0, 0, 0x5e, 0, 0x53, 1, 55, 6, 1, 3, 6, 15, 42, 121, 57, 2, 5, 220, 12, 3, 'c', 't', '1', 255)
+	var m scratch
+	b.ReportAllocs()
+	for b.Loop() {
+		req, err := decode(packet)
+		if err != nil {
+			b.Fatal(err)
+		}
+		reply := s.answer(b.Context(), s.exchange(req, testInterface, &interfaceTable{}, netip.Addr{}))
+		if m.packet, _, err = encode(m.packet[:0], req, reply, sizeLimit(req, len(packet))); err != nil {
+			b.Fatal(err)
+		}
+		m.frame = appendFrame(m.frame[:0], [6]byte{}, req.ClientHWAddr, netip.MustParseAddrPort("192.0.2.2:67"), netip.MustParseAddrPort("192.0.2.100:68"), m.packet)
+	}
+}
