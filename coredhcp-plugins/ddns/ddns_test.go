@@ -1,0 +1,221 @@
+package ddns
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/nameupdate"
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
+	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
+)
+
+const keyName = "dhcp.imaging.example.org."
+
+// keyFile writes a key file and returns its path and its key.
+func keyFile(t *testing.T) (string, tsigkey.Key) {
+	t.Helper()
+	key, err := tsigkey.Generate(keyName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "tsig.keys")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := key.WriteTo(f); err != nil {
+		t.Fatal(err)
+	}
+	return path, key
+}
+
+func siteFile(t *testing.T, network string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "site.yaml")
+	content := "domain: imaging.example.org\nnetworks:\n  - {name: radiology, subnet: 192.0.2.0/24" + network + "}\n"
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestArguments(t *testing.T) {
+	keys, _ := keyFile(t)
+	site := siteFile(t, "")
+	good := func(replace ...string) []string {
+		args := strings.NewReplacer(replace...).Replace("site=" + site + " server=192.0.2.2:53 keys=" + keys + " key=" + keyName)
+		return strings.Fields(args)
+	}
+	tests := []struct {
+		name string
+		args []string
+		want string // "" for none
+	}{
+		{"all", good(), ""},
+		{"the key in another spelling", good("key="+keyName, "key=DHCP.imaging.example.org"), ""},
+		{"no server", good("server=192.0.2.2:53", ""), "server= is missing"},
+		{"a server without a port", good(":53", ""), "expected HOST:PORT"},
+		{"no such key", good("key="+keyName, "key=other."), "other."},
+		{"no such file", good(keys, "/nonexistent"), "no such file"},
+		{"no site", good("site="+site, ""), "site= is missing"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := New(tt.args, new(server.Host))
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("error = %v, want %q in it", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestNeedsLeases(t *testing.T) {
+	keys, _ := keyFile(t)
+	d, err := New([]string{"site=" + siteFile(t, ""), "server=192.0.2.2:53", "keys=" + keys, "key=" + keyName}, new(server.Host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "leases") {
+		t.Errorf("error = %v, want one that names leases", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLeaseBecomesName takes a lease and waits for the signed update of its name,
+// over a real socket.
+func TestLeaseBecomesName(t *testing.T) {
+	keys, key := keyFile(t)
+	updates := make(chan *dns.Msg, 10)
+	address := serveUpdates(t, key, updates)
+
+	manager, err := lease.Open(filepath.Join(t.TempDir(), "leases"), lease.Config{
+		Domain: "imaging.example.org.",
+		Networks: []lease.Network{{
+			Name: "radiology", Prefix: netip.MustParsePrefix("192.0.2.0/24"), LeaseTime: time.Hour, DDNS: true,
+			Pools: []lease.Pool{{First: netip.MustParseAddr("192.0.2.100"), Last: netip.MustParseAddr("192.0.2.199")}},
+		}},
+	}, lease.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	host := new(server.Host)
+	host.SetLeases(manager)
+
+	d, err := New([]string{"site=" + siteFile(t, ""), "server=" + address, "keys=" + keys, "key=" + keyName}, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	q := lease.Query{
+		Client:   lease.Client{HardwareType: 1, HardwareAddr: "\x00\x00\x5e\x00\x53\x07"},
+		Links:    []netip.Addr{netip.MustParseAddr("192.0.2.2")},
+		ServerID: netip.MustParseAddr("192.0.2.2"),
+		Hostname: "ws7",
+	}
+	offer, err := manager.Discover(t.Context(), q)
+	if err != nil || offer.Kind != lease.Offer {
+		t.Fatalf("offer = %+v, %v", offer, err)
+	}
+	q.SelectedServer, q.Requested = q.ServerID, offer.Lease.Address
+	if ack, err := manager.Request(t.Context(), q); err != nil || ack.Kind != lease.Ack {
+		t.Fatalf("ack = %+v, %v", ack, err)
+	}
+
+	var names []string
+	for len(names) < 2 {
+		select {
+		case m := <-updates:
+			names = append(names, m.Ns[0].Header().Name)
+		case <-time.After(10 * time.Second):
+			t.Fatalf("no update after those of %v", names)
+		}
+	}
+	if names[0] != "ws7.imaging.example.org." || names[1] != "100.2.0.192.in-addr.arpa." {
+		t.Errorf("updates of %v, want the name and then its address", names)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// serveUpdates answers SOA queries for any name with its parent, and accepts
+// every update, if the key signed them.
+func serveUpdates(t *testing.T, key tsigkey.Key, updates chan<- *dns.Msg) string {
+	t.Helper()
+	ready := make(chan struct{})
+	srv := &dns.Server{
+		Addr: "127.0.0.1:0", Net: "udp", TsigSecret: map[string]string{key.Name: key.Secret()},
+		NotifyStartedFunc: func() { close(ready) },
+		MsgAcceptFunc:     func(dns.Header) dns.MsgAcceptAction { return dns.MsgAccept },
+		Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
+			m := new(dns.Msg).SetReply(r)
+			m.Authoritative = true
+			switch {
+			case r.IsTsig() == nil || w.TsigStatus() != nil:
+				m.Rcode = dns.RcodeNotAuth
+			case r.Opcode == dns.OpcodeQuery:
+				name := r.Question[0].Name
+				zone := name[strings.IndexByte(name, '.')+1:]
+				m.Ns = []dns.RR{&dns.SOA{Hdr: dns.RR_Header{Name: zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET}, Ns: "ns." + zone, Mbox: "hostmaster." + zone}}
+			default:
+				updates <- r
+			}
+			if m.Rcode == dns.RcodeSuccess {
+				m.SetTsig(key.Name, r.IsTsig().Algorithm, 300, time.Now().Unix())
+			}
+			if err := w.WriteMsg(m); err != nil {
+				t.Error(err)
+			}
+		}),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.ListenAndServe() }()
+	select {
+	case <-ready:
+	case err := <-failed:
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { srv.Shutdown() })
+	return srv.PacketConn.LocalAddr().String()
+}
+
+func TestScope(t *testing.T) {
+	keys, _ := keyFile(t)
+	inside, outside := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("198.51.100.7")
+	tests := []struct {
+		name    string
+		network string
+		change  lease.NameChange
+		want    nameupdate.Scope
+	}{
+		{"default", "", lease.NameChange{Address: inside}, nameupdate.Scope{Forward: true, Reverse: true}},
+		{"no reverse", ", ddns: {reverse: none}", lease.NameChange{Address: inside}, nameupdate.Scope{Forward: true}},
+		{"only devices, a device", ", ddns: {forward: fixed}", lease.NameChange{Address: inside, Owned: true}, nameupdate.Scope{Forward: true, Reverse: true}},
+		{"only devices, somebody else", ", ddns: {forward: fixed}", lease.NameChange{Address: inside}, nameupdate.Scope{Reverse: true}},
+		{"no network of the file", "", lease.NameChange{Address: outside}, nameupdate.Scope{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := New([]string{"site=" + siteFile(t, tt.network), "server=192.0.2.2:53", "keys=" + keys, "key=" + keyName}, new(server.Host))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := p.(*DDNS).scope(tt.change); got != tt.want {
+				t.Errorf("scope = %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,57 @@
+package leases
+
+import (
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
+)
+
+// config is the part of a site file that leases are given from.
+func config(s *site.Site) lease.Config {
+	c := lease.Config{Domain: s.Domain, Excluded: s.ReservedAddresses()}
+	for i := range s.Networks {
+		c.Networks = append(c.Networks, network(&s.Networks[i]))
+	}
+	for i := range s.Devices {
+		if d := &s.Devices[i]; d.DHCP {
+			c.Reservations = append(c.Reservations, reservation(d))
+		}
+	}
+	return c
+}
+
+func network(n *site.Network) lease.Network {
+	out := lease.Network{
+		Name:          n.Name,
+		Prefix:        n.Prefix,
+		Interface:     n.Interface,
+		SharedNetwork: n.SharedNetwork,
+		LeaseTime:     n.LeaseTime,
+		MinLeaseTime:  n.MinLeaseTime,
+		MaxLeaseTime:  n.MaxLeaseTime,
+		DeclineTime:   n.DeclineTime,
+		Authoritative: n.Authoritative,
+		DDNS:          n.DDNS.Mode != site.DDNSOff,
+	}
+	for _, p := range n.Pools {
+		out.Pools = append(out.Pools, lease.Pool{First: p.First, Last: p.Last})
+	}
+	return out
+}
+
+func reservation(d *site.Device) lease.Reservation {
+	r := lease.Reservation{
+		Device:    d.Name,
+		Hostname:  d.Hostname,
+		Addresses: d.Addresses,
+		// The name of a device that is always published is the site's own
+		// record, which no update may touch.
+		Publish: d.Publish != site.PublishAlways,
+	}
+	for _, h := range d.HardwareAddresses {
+		r.HardwareAddresses = append(r.HardwareAddresses, lease.HardwareAddress{Type: h.Type, Addr: h.Addr})
+	}
+	if len(d.ClientIdentifier) > 0 {
+		r.ClientIdentifiers = []string{string(d.ClientIdentifier)}
+	}
+	return r
+}

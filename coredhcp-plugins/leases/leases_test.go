@@ -1,0 +1,264 @@
+package leases
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
+)
+
+const siteFile = `
+domain: imaging.example.org
+options: {domain-name-servers: [192.0.2.2]}
+networks:
+  - name: radiology
+    subnet: 192.0.2.0/24
+    pools: [192.0.2.100-192.0.2.101]
+    lease-time: 1h
+    options: {routers: [192.0.2.1]}
+  - {name: cardiology, subnet: 198.51.100.0/24, pools: [198.51.100.10-198.51.100.20], lease-time: infinite, authoritative: true}
+devices:
+  - {name: ct1, hardware-address: "00:00:5e:00:53:01", address: 192.0.2.11, options: {routers: [192.0.2.254]}}
+  - {name: oldmr, address: 192.0.2.100, dhcp: false}
+`
+
+var serverID = netip.MustParseAddr("192.0.2.2")
+
+// start returns a running plugin on a database in dir.
+func start(t *testing.T, dir string) *Leases {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "site.yaml")
+	if err := os.WriteFile(path, []byte(siteFile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := New([]string{"site=" + path, "database=" + dir}, new(server.Host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p.(*Leases)
+}
+
+// send hands a message of the client to the plugin and returns its reply.
+func send(t *testing.T, l *Leases, mt dhcpv4.MessageType, client byte, modifiers ...dhcpv4.Modifier) *dhcpv4.DHCPv4 {
+	t.Helper()
+	r := message(t, append([]dhcpv4.Modifier{
+		dhcpv4.WithMessageType(mt),
+		dhcpv4.WithHwAddr(net.HardwareAddr{0, 0, 0x5e, 0, 0x53, client}),
+	}, modifiers...)...)
+	reply, err := dhcpv4.NewReplyFromRequest(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply.UpdateOption(dhcpv4.OptMessageType(map[dhcpv4.MessageType]dhcpv4.MessageType{
+		dhcpv4.MessageTypeDiscover: dhcpv4.MessageTypeOffer,
+	}[mt]))
+	if mt == dhcpv4.MessageTypeRequest || mt == dhcpv4.MessageTypeInform {
+		reply.UpdateOption(dhcpv4.OptMessageType(dhcpv4.MessageTypeAck))
+	}
+	x := &server.Exchange{Request: r, Reply: reply, Interface: "eth0", Addresses: []netip.Addr{serverID}, ServerID: serverID}
+	l.Handle(t.Context(), x)
+	return x.Reply
+}
+
+// selecting accepts an offer (RFC 2131 section 4.3.2, SELECTING).
+func selecting(offer *dhcpv4.DHCPv4) []dhcpv4.Modifier {
+	return []dhcpv4.Modifier{
+		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(serverID.AsSlice())),
+		dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(offer.YourIPAddr)),
+	}
+}
+
+func TestLease(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "leases")
+	relayed := dhcpv4.WithGatewayIP(net.IPv4(198, 51, 100, 1))
+	tests := []struct {
+		name    string
+		client  byte
+		extra   []dhcpv4.Modifier
+		address string
+		time    time.Duration
+		router  string
+		host    string
+	}{
+		{"a fixed address, and the device's own options", 0x01, nil, "192.0.2.11", time.Hour, "192.0.2.254", "ct1"},
+		{"a pool address, without the one that a device has", 0x02, nil, "192.0.2.101", time.Hour, "192.0.2.1", ""},
+		{"through a relay, of its network, for ever", 0x03, []dhcpv4.Modifier{relayed}, "198.51.100.10", 0xffffffff * time.Second, "", ""},
+		{"the name that the client gives itself", 0x04, []dhcpv4.Modifier{relayed, dhcpv4.WithOption(dhcpv4.OptHostName("ws4"))}, "198.51.100.11", 0xffffffff * time.Second, "", "ws4"},
+	}
+	l := start(t, dir)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			offer := send(t, l, dhcpv4.MessageTypeDiscover, tt.client, tt.extra...)
+			if offer == nil || offer.MessageType() != dhcpv4.MessageTypeOffer {
+				t.Fatalf("offer = %v", offer)
+			}
+			ack := send(t, l, dhcpv4.MessageTypeRequest, tt.client, append(selecting(offer), tt.extra...)...)
+			if ack == nil || ack.MessageType() != dhcpv4.MessageTypeAck {
+				t.Fatalf("ack = %v", ack)
+			}
+			if got := ack.YourIPAddr.String(); got != tt.address {
+				t.Errorf("address = %s, want %s", got, tt.address)
+			}
+			if got := ack.IPAddressLeaseTime(0); got != tt.time {
+				t.Errorf("lease time = %v, want %v", got, tt.time)
+			}
+			if got := ack.Router(); tt.router == "" && got != nil || tt.router != "" && (len(got) != 1 || got[0].String() != tt.router) {
+				t.Errorf("router = %v, want %q", got, tt.router)
+			}
+			if got := ack.HostName(); got != tt.host {
+				t.Errorf("host name = %q, want %q", got, tt.host)
+			}
+			if got := net.IP(ack.SubnetMask()).String(); got != "255.255.255.0" {
+				t.Errorf("subnet mask = %s", got)
+			}
+			if got := ack.DomainName(); got != "imaging.example.org" {
+				t.Errorf("domain name = %q", got)
+			}
+		})
+	}
+	t.Run("an exhausted pool is silent", func(t *testing.T) {
+		if offer := send(t, l, dhcpv4.MessageTypeDiscover, 0x09); offer != nil {
+			t.Errorf("offer = %v, want none", offer)
+		}
+	})
+	t.Run("an address that is unknown to an authoritative network is refused", func(t *testing.T) {
+		nak := send(t, l, dhcpv4.MessageTypeRequest, 0x09, relayed, dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(net.IPv4(198, 51, 100, 20))))
+		if nak == nil || nak.MessageType() != dhcpv4.MessageTypeNak || !nak.YourIPAddr.IsUnspecified() || nak.Message() == "" {
+			t.Errorf("nak = %v", nak)
+		}
+	})
+	t.Run("a released address goes to the next client", func(t *testing.T) {
+		send(t, l, dhcpv4.MessageTypeRelease, 0x02, dhcpv4.WithClientIP(net.IPv4(192, 0, 2, 101)),
+			dhcpv4.WithOption(dhcpv4.OptServerIdentifier(serverID.AsSlice())))
+		if offer := send(t, l, dhcpv4.MessageTypeDiscover, 0x09); offer == nil || offer.YourIPAddr.String() != "192.0.2.101" {
+			t.Errorf("offer = %v, want 192.0.2.101", offer)
+		}
+	})
+}
+
+func TestOptionsAskedFor(t *testing.T) {
+	l := start(t, t.TempDir())
+	ask := dhcpv4.WithRequestedOptions(dhcpv4.OptionRouter, dhcpv4.OptionRenewTimeValue)
+	offer := send(t, l, dhcpv4.MessageTypeDiscover, 0x01, ask)
+	for code, want := range map[dhcpv4.OptionCode]bool{
+		dhcpv4.OptionRouter:             true,
+		dhcpv4.OptionRenewTimeValue:     true,
+		dhcpv4.OptionSubnetMask:         false,
+		dhcpv4.OptionDomainName:         false,
+		dhcpv4.OptionHostName:           false,
+		dhcpv4.OptionIPAddressLeaseTime: true, // must be there
+	} {
+		if got := offer.Options.Has(code); got != want {
+			t.Errorf("%v in the reply: %v, want %v", code, got, want)
+		}
+	}
+}
+
+func TestEarlierPluginsOptionStays(t *testing.T) {
+	l := start(t, t.TempDir())
+	r := message(t, dhcpv4.WithMessageType(dhcpv4.MessageTypeDiscover), dhcpv4.WithHwAddr(net.HardwareAddr{0, 0, 0x5e, 0, 0x53, 1}))
+	reply, err := dhcpv4.NewReplyFromRequest(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply.UpdateOption(dhcpv4.OptRouter(net.IPv4(192, 0, 2, 99)))
+	l.Handle(t.Context(), &server.Exchange{Request: r, Reply: reply, Addresses: []netip.Addr{serverID}, ServerID: serverID})
+	if got := reply.Router(); len(got) != 1 || got[0].String() != "192.0.2.99" {
+		t.Errorf("router = %v, want the one that stood there", got)
+	}
+}
+
+func TestInform(t *testing.T) {
+	l := start(t, t.TempDir())
+	ack := send(t, l, dhcpv4.MessageTypeInform, 0x01, dhcpv4.WithClientIP(net.IPv4(192, 0, 2, 77)))
+	if ack == nil || !ack.YourIPAddr.IsUnspecified() || ack.Options.Has(dhcpv4.OptionIPAddressLeaseTime) {
+		t.Fatalf("ack = %v, want options only", ack)
+	}
+	if got := ack.HostName(); got != "ct1" {
+		t.Errorf("host name = %q, want ct1", got)
+	}
+	if ack := send(t, l, dhcpv4.MessageTypeInform, 0x01, dhcpv4.WithClientIP(net.IPv4(203, 0, 113, 7))); ack != nil {
+		t.Errorf("ack = %v, want none for a network that is not ours", ack)
+	}
+}
+
+func TestRestartKeepsLeases(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "leases")
+	t.Run("before", func(t *testing.T) {
+		l := start(t, dir)
+		send(t, l, dhcpv4.MessageTypeRequest, 0x02, selecting(send(t, l, dhcpv4.MessageTypeDiscover, 0x02))...)
+	})
+	l := start(t, dir)
+	// INIT-REBOOT (RFC 2131 section 4.3.2): only the address, no server.
+	ack := send(t, l, dhcpv4.MessageTypeRequest, 0x02, dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(net.IPv4(192, 0, 2, 101))))
+	if ack == nil || ack.MessageType() != dhcpv4.MessageTypeAck || ack.YourIPAddr.String() != "192.0.2.101" {
+		t.Errorf("ack = %v, want 192.0.2.101 again", ack)
+	}
+}
+
+func TestReload(t *testing.T) {
+	l := start(t, t.TempDir())
+	if err := os.WriteFile(l.sitePath, []byte("domain: [\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Reload(); err == nil || !strings.Contains(err.Error(), l.sitePath+":") {
+		t.Errorf("reload of a broken file = %v, want an error with its line", err)
+	}
+	if offer := send(t, l, dhcpv4.MessageTypeDiscover, 0x01); offer == nil || offer.YourIPAddr.String() != "192.0.2.11" {
+		t.Errorf("offer = %v, want what stood in the old file", offer)
+	}
+	changed := strings.ReplaceAll(siteFile, "192.0.2.11,", "192.0.2.12,")
+	if err := os.WriteFile(l.sitePath, []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if offer := send(t, l, dhcpv4.MessageTypeDiscover, 0x01); offer == nil || offer.YourIPAddr.String() != "192.0.2.12" {
+		t.Errorf("offer = %v, want 192.0.2.12 of the new file", offer)
+	}
+}
+
+func TestArguments(t *testing.T) {
+	good := filepath.Join(t.TempDir(), "site.yaml")
+	if err := os.WriteFile(good, []byte(siteFile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broken := filepath.Join(t.TempDir(), "broken.yaml")
+	if err := os.WriteFile(broken, []byte("domain: imaging.example.org\nnetwork: []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"no site", []string{"database=d"}, "site= is missing"},
+		{"no database", []string{"site=" + good}, "database= is missing"},
+		{"unknown", []string{"site=" + good, "database=d", "colour=red"}, `colour`},
+		{"no such file", []string{"site=/nonexistent/site.yaml", "database=d"}, "no such file"},
+		{"a broken site file, with its line", []string{"site=" + broken, "database=d"}, broken + ":2:1: "},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := New(tt.args, new(server.Host)); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error = %v, want %q in it", err, tt.want)
+			}
+		})
+	}
+}
