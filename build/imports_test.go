@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 	"coredhcp-plugins/pkg/nameupdate": {"coredhcp-plugins/pkg/lease", "plugin/pkg/tsigkey"},
 
 	"plugin/dicom":            {"plugin/pkg/*"},
-	"coredhcp-plugins/server": {"coredhcp-plugins/pkg/*"},
+	"coredhcp-plugins/server": {"plugin/pkg/*", "coredhcp-plugins/pkg/*"},
 	"coredhcp-plugins/leases": {"plugin/pkg/*", "coredhcp-plugins/pkg/*", "coredhcp-plugins/server"},
 	"coredhcp-plugins/ntp":    {"plugin/pkg/*", "coredhcp-plugins/pkg/*", "coredhcp-plugins/server"},
 	"coredhcp-plugins/ddns":   {"plugin/pkg/*", "coredhcp-plugins/pkg/*", "coredhcp-plugins/server"},

@@ -70,13 +70,21 @@ var logLevels = map[string]func(*logrus.Logger){
 
 func main() {
 	if err := run(); err != nil {
-		// Not through the logger, which would put the lines of a wrong site
-		// file into one quoted string.
-		fmt.Fprintf(os.Stderr, "coredhcp: %v\n", err)
+		logError("coredhcp ends", err)
 		os.Exit(1)
 	}
 }
 
+// logError logs each line of an error by itself: the logger would quote those of
+// a wrong site file into one.
+func logError(what string, err error) {
+	log := logger.GetLogger("main")
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		log.Errorf("%s: %s", what, line)
+	}
+}
+
+// run serves by the command line until it is told to end.
 func run() error {
 	levels := make([]string, 0, len(logLevels))
 	for name := range logLevels {
@@ -90,6 +98,9 @@ func run() error {
 	conf := flag.StringP("conf", "c", "", "Use this configuration file instead of the default location")
 	list := flag.BoolP("plugins", "P", false, "list plugins")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		return fmt.Errorf("argument %q: expected flags only", flag.Arg(0))
+	}
 
 	if *list {
 		for _, name := range pluginNames() {
@@ -120,6 +131,9 @@ func run() error {
 			return fmt.Errorf("registering plugin %q: %w", p.Name, err)
 		}
 	}
+	// From here on a SIGHUP waits for the server instead of ending the process.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
 	srv, err := server.New(cfg)
 	if err != nil {
 		return err
@@ -127,13 +141,13 @@ func run() error {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
 	go func() {
 		for range hangup {
 			if err := srv.Reload(); err != nil {
-				log.Errorf("reload changed nothing where it failed: %v", err)
+				logError("not reloaded", err)
+				continue
 			}
+			log.Info("reloaded")
 		}
 	}()
 	return srv.Run(ctx)

@@ -15,6 +15,9 @@ func checkCommand() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, warnings, err := site.Load(args[0])
+			if err == nil {
+				warnings = append(warnings, s.Inert()...)
+			}
 			for _, w := range warnings {
 				fmt.Fprintf(cmd.ErrOrStderr(), "%s (warning)\n", w)
 			}

@@ -12,7 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync/atomic"
+	"strconv"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
@@ -30,21 +30,16 @@ var Plugin = server.Stock(name, New)
 
 func init() { server.Register(name, New) }
 
-var (
-	_ server.Plugin   = (*DDNS)(nil)
-	_ server.Reloader = (*DDNS)(nil)
-)
+var _ server.Plugin = (*DDNS)(nil)
 
 // DDNS runs the worker that updates DNS.
 type DDNS struct {
-	sitePath string
-	config   nameupdate.Config
-	host     *server.Host
-	log      *slog.Logger
-
-	site atomic.Pointer[site.Site]
-	stop context.CancelFunc
-	done chan error
+	config nameupdate.Config
+	host   *server.Host
+	log    *slog.Logger
+	site   *server.SiteFile
+	stop   context.CancelFunc
+	done   chan error
 }
 
 // New reads `ddns: site=PATH server=HOST:PORT keys=PATH key=NAME`. It reads the
@@ -59,8 +54,9 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 			return nil, fmt.Errorf("%s= is missing: expected ddns: site=PATH server=HOST:PORT keys=PATH key=NAME", key)
 		}
 	}
-	if _, _, err := net.SplitHostPort(values["server"]); err != nil {
-		return nil, fmt.Errorf("server=%s: expected HOST:PORT, as in 192.0.2.2:53: %w", values["server"], err)
+	serverHost, port, err := net.SplitHostPort(values["server"])
+	if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || serverHost == "" || portErr != nil || n == 0 {
+		return nil, fmt.Errorf("server=%s: expected HOST:PORT, as in 192.0.2.2:53", values["server"])
 	}
 	keys, err := tsigkey.Load(values["keys"])
 	if err != nil {
@@ -70,10 +66,11 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", values["keys"], err)
 	}
-	d := &DDNS{sitePath: values["site"], host: host, log: host.Logger(name)}
-	if err := d.loadSite(); err != nil {
+	file, err := host.Site(values["site"])
+	if err != nil {
 		return nil, err
 	}
+	d := &DDNS{site: file, host: host, log: host.Logger(name)}
 	if open, err := tsigkey.WorldReadable(values["keys"]); err == nil && open {
 		d.log.Warn("everyone on this machine can read the keys; expected mode 0640", "file", values["keys"])
 	}
@@ -81,22 +78,9 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 	return d, nil
 }
 
-// The site file's warnings are leases' to report.
-func (d *DDNS) loadSite() error {
-	s, _, err := site.Load(d.sitePath)
-	if err != nil {
-		return err
-	}
-	d.site.Store(s)
-	return nil
-}
-
-// Reload reads the site file again. A wrong file changes nothing.
-func (d *DDNS) Reload() error { return d.loadSite() }
-
 // scope is what the address's network says in `ddns: {forward, reverse}`.
 func (d *DDNS) scope(c lease.NameChange) nameupdate.Scope {
-	network := d.site.Load().NetworkOf(c.Address)
+	network := d.site.Current().NetworkOf(c.Address)
 	if network == nil {
 		return nameupdate.Scope{}
 	}
@@ -120,14 +104,8 @@ func (d *DDNS) Start(ctx context.Context) error {
 // Close ends the updates. What is unfinished is found in the lease database at
 // the next start.
 func (d *DDNS) Close() error {
-	if d.done == nil {
-		return nil
-	}
 	d.stop()
-	if err := <-d.done; !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
+	return <-d.done
 }
 
 // Accepts no message: names come from leases.

@@ -63,6 +63,9 @@ func TestArguments(t *testing.T) {
 		{"the key in another spelling", good("key="+keyName, "key=DHCP.imaging.example.org"), ""},
 		{"no server", good("server=192.0.2.2:53", ""), "server= is missing"},
 		{"a server without a port", good(":53", ""), "expected HOST:PORT"},
+		{"a server without a host", good("192.0.2.2:53", ":53"), "expected HOST:PORT"},
+		{"a port that is none", good(":53", ":dns"), "expected HOST:PORT"},
+		{"a port that is too large", good(":53", ":99999"), "expected HOST:PORT"},
 		{"no such key", good("key="+keyName, "key=other."), "other."},
 		{"no such file", good(keys, "/nonexistent"), "no such file"},
 		{"no site", good("site="+site, ""), "site= is missing"},
@@ -85,9 +88,6 @@ func TestNeedsLeases(t *testing.T) {
 	}
 	if err := d.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "leases") {
 		t.Errorf("error = %v, want one that names leases", err)
-	}
-	if err := d.Close(); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 
 // config is the part of a site file that leases are given from.
 func config(s *site.Site) lease.Config {
-	c := lease.Config{Domain: s.Domain, Excluded: s.ReservedAddresses()}
+	c := lease.Config{Domain: s.Domain, Excluded: s.ReservedAddresses(), Hostnames: s.Hostnames()}
 	for i := range s.Networks {
 		c.Networks = append(c.Networks, network(&s.Networks[i]))
 	}

@@ -11,11 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
-	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"golang.org/x/time/rate"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
@@ -36,12 +33,15 @@ var (
 
 // Leases answers DHCP clients from one site file and one lease database.
 type Leases struct {
-	sitePath, database string
-	host               *server.Host
-	log                *slog.Logger
-	refusals           *rate.Limiter // lines that any stranger can cause
+	database string
+	host     *server.Host
+	log      *slog.Logger
+	site     *server.SiteFile
 
-	site    atomic.Pointer[site.Site]
+	// Lines that any stranger can cause; each has its own limit, so that none
+	// hides another.
+	failed, naked, released, declined *server.Limited
+
 	manager *lease.Manager
 	expiry  chan error // what lease.Manager.Run returned
 	stop    context.CancelFunc
@@ -59,32 +59,25 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 			return nil, fmt.Errorf("%s= is missing: expected leases: site=PATH database=DIR", key)
 		}
 	}
-	l := &Leases{
-		sitePath: values["site"],
-		database: values["database"],
-		host:     host,
-		log:      host.Logger(name),
-		refusals: rate.NewLimiter(rate.Every(time.Second), 10),
-	}
-	s, err := l.loadSite()
+	file, err := host.Site(values["site"])
 	if err != nil {
 		return nil, err
 	}
-	l.site.Store(s)
-	return l, nil
-}
-
-func (l *Leases) loadSite() (*site.Site, error) {
-	s, warnings, err := site.Load(l.sitePath)
-	for _, w := range warnings {
-		l.log.Warn(w.String())
-	}
-	return s, err
+	return &Leases{
+		database: values["database"],
+		host:     host,
+		log:      host.Logger(name),
+		site:     file,
+		failed:   server.NewLimited(),
+		naked:    server.NewLimited(),
+		released: server.NewLimited(),
+		declined: server.NewLimited(),
+	}, nil
 }
 
 // Start opens the lease database and begins to expire leases.
 func (l *Leases) Start(ctx context.Context) error {
-	m, err := lease.Open(l.database, config(l.site.Load()), lease.Options{Logger: l.log})
+	m, err := lease.Open(l.database, config(l.site.Current()), lease.Options{Logger: l.log})
 	if err != nil {
 		return fmt.Errorf("opening the lease database: %w", err)
 	}
@@ -95,32 +88,14 @@ func (l *Leases) Start(ctx context.Context) error {
 	return nil
 }
 
-// Close ends expiry and closes the database. A plugin that was never started
-// closes too.
+// Close ends expiry and closes the database.
 func (l *Leases) Close() error {
-	if l.manager == nil {
-		return nil
-	}
 	l.stop()
-	err := <-l.expiry
-	if errors.Is(err, context.Canceled) {
-		err = nil
-	}
-	return errors.Join(err, l.manager.Close())
+	return errors.Join(<-l.expiry, l.manager.Close())
 }
 
-// Reload reads the site file again. A wrong file changes nothing.
-func (l *Leases) Reload() error {
-	s, err := l.loadSite()
-	if err != nil {
-		return err
-	}
-	if err := l.manager.Reload(config(s)); err != nil {
-		return fmt.Errorf("reloading %s: %w", l.sitePath, err)
-	}
-	l.site.Store(s)
-	return nil
-}
+// Reload gives leases by the site file as it is now.
+func (l *Leases) Reload() error { return l.manager.Reload(config(l.site.Current())) }
 
 // Accepts says which messages clients' addresses depend on.
 func (l *Leases) Accepts(t dhcpv4.MessageType) bool {
@@ -136,51 +111,58 @@ func (l *Leases) Accepts(t dhcpv4.MessageType) bool {
 // Handle answers one message, or sets x.Reply to nil where RFC 2131 wants
 // silence.
 func (l *Leases) Handle(ctx context.Context, x *server.Exchange) server.Verdict {
-	s, q := l.site.Load(), query(x)
-	var answer lease.Answer
-	var err error
-	switch t := x.Request.MessageType(); t {
+	var (
+		q      = query(x)
+		answer lease.Answer // Silent
+		ended  bool
+		err    error
+	)
+	switch x.Request.MessageType() {
 	case dhcpv4.MessageTypeDiscover:
 		answer, err = l.manager.Discover(ctx, q)
 	case dhcpv4.MessageTypeRequest:
 		answer, err = l.manager.Request(ctx, q)
 	case dhcpv4.MessageTypeRelease:
-		err = l.manager.Release(ctx, q)
-		l.log.Info("release", "address", q.ClientAddr, "client", q.Client)
+		if ended, err = l.manager.Release(ctx, q); ended {
+			l.released.Log(l.log.Info, "released", "address", q.ClientAddr, "client", q.Client)
+		}
 	case dhcpv4.MessageTypeDecline:
-		err = l.manager.Decline(ctx, q)
-		l.log.Warn("declined: another machine uses this address", "address", q.Requested, "client", q.Client)
+		if ended, err = l.manager.Decline(ctx, q); ended {
+			l.declined.Log(l.log.Warn, "declined: another machine uses this address", "address", q.Requested, "client", q.Client)
+		}
 	case dhcpv4.MessageTypeInform:
-		return l.inform(s, x, q)
+		return l.inform(x, q)
 	}
 	if err != nil {
 		// No answer: the client asks again, and nothing was promised.
-		if l.refusals.Allow() {
-			l.log.Error("no answer", "client", q.Client, "error", err)
-		}
-		answer.Kind = lease.Silent
+		l.failed.Log(l.log.Error, "no answer", "client", q.Client, "error", err)
 	}
 	switch answer.Kind {
 	case lease.Offer, lease.Ack:
-		l.grant(s, x, answer)
-		return server.Continue
+		return l.grant(x, answer)
 	case lease.Nak:
 		refuse(x.Reply, answer.Reason)
-		if l.refusals.Allow() {
-			l.log.Info("nak", "client", q.Client, "reason", answer.Reason)
-		}
+		l.naked.Log(l.log.Info, "nak", "client", q.Client, "reason", answer.Reason)
+		return server.Stop
 	default:
-		x.Reply = nil
-		if answer.Reason != "" && l.refusals.Allow() {
-			l.log.Debug("silent", "client", q.Client, "reason", answer.Reason)
-		}
+		l.log.Debug("silent", "client", q.Client, "reason", answer.Reason)
+		return silence(x)
 	}
+}
+
+func silence(x *server.Exchange) server.Verdict {
+	x.Reply = nil
 	return server.Stop
 }
 
-// grant writes an offer or an acknowledgement.
-func (l *Leases) grant(s *site.Site, x *server.Exchange, a lease.Answer) {
+// grant writes an offer or an acknowledgement. The site file is looked at after
+// the answer: it is never older than what the answer was made from.
+func (l *Leases) grant(x *server.Exchange, a lease.Answer) server.Verdict {
+	s := l.site.Current()
 	network := s.NetworkOf(a.Lease.Address)
+	if network == nil {
+		return silence(x) // a reload has just taken it away
+	}
 	x.Reply.YourIPAddr = a.Lease.Address.AsSlice()
 	setTimes(x, a.Duration)
 	setOptions(x, s.OptionsFor(network, deviceOf(s, x)), a.Lease.Name)
@@ -188,15 +170,16 @@ func (l *Leases) grant(s *site.Site, x *server.Exchange, a lease.Answer) {
 		l.log.Info("ack", "address", a.Lease.Address, "client", a.Lease.Client,
 			"device", a.Lease.Device, "name", a.Lease.Name, "for", a.Duration)
 	}
+	return server.Continue
 }
 
 // inform answers a client that has its address from elsewhere (RFC 2131 section
 // 4.3.5): options only, no address and no lease time.
-func (l *Leases) inform(s *site.Site, x *server.Exchange, q lease.Query) server.Verdict {
+func (l *Leases) inform(x *server.Exchange, q lease.Query) server.Verdict {
+	s := l.site.Current()
 	network := s.NetworkOf(q.ClientAddr)
 	if network == nil {
-		x.Reply = nil
-		return server.Stop
+		return silence(x)
 	}
 	device, hostname := deviceOf(s, x), ""
 	if device != nil {

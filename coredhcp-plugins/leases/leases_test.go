@@ -1,17 +1,21 @@
 package leases
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 )
 
 const siteFile = `
@@ -34,11 +38,21 @@ var serverID = netip.MustParseAddr("192.0.2.2")
 // start returns a running plugin on a database in dir.
 func start(t *testing.T, dir string) *Leases {
 	t.Helper()
+	return startWith(t, dir, new(server.Host), writeSite(t, siteFile))
+}
+
+func writeSite(t *testing.T, content string) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "site.yaml")
-	if err := os.WriteFile(path, []byte(siteFile), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, err := New([]string{"site=" + path, "database=" + dir}, new(server.Host))
+	return path
+}
+
+func startWith(t *testing.T, dir string, host *server.Host, path string) *Leases {
+	t.Helper()
+	p, err := New([]string{"site=" + path, "database=" + dir}, host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,25 +226,184 @@ func TestRestartKeepsLeases(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
-	l := start(t, t.TempDir())
-	if err := os.WriteFile(l.sitePath, []byte("domain: [\n"), 0o600); err != nil {
+	path, host := writeSite(t, siteFile), new(server.Host)
+	l := startWith(t, t.TempDir(), host, path)
+	if err := os.WriteFile(path, []byte("domain: [\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Reload(); err == nil || !strings.Contains(err.Error(), l.sitePath+":") {
+	if err := host.ReloadSite(); err == nil || !strings.Contains(err.Error(), path+":") {
 		t.Errorf("reload of a broken file = %v, want an error with its line", err)
 	}
 	if offer := send(t, l, dhcpv4.MessageTypeDiscover, 0x01); offer == nil || offer.YourIPAddr.String() != "192.0.2.11" {
 		t.Errorf("offer = %v, want what stood in the old file", offer)
 	}
-	changed := strings.ReplaceAll(siteFile, "192.0.2.11,", "192.0.2.12,")
-	if err := os.WriteFile(l.sitePath, []byte(changed), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(siteFile, "192.0.2.11,", "192.0.2.12,")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Reload(); err != nil {
+	if err := errors.Join(host.ReloadSite(), l.Reload()); err != nil {
 		t.Fatal(err)
 	}
 	if offer := send(t, l, dhcpv4.MessageTypeDiscover, 0x01); offer == nil || offer.YourIPAddr.String() != "192.0.2.12" {
 		t.Errorf("offer = %v, want 192.0.2.12 of the new file", offer)
+	}
+}
+
+// A network that the site file has lost is lost at once, also while the lease
+// manager has not been told yet.
+func TestNetworkThatIsGone(t *testing.T) {
+	path, host := writeSite(t, siteFile), new(server.Host)
+	l := startWith(t, t.TempDir(), host, path)
+	if err := os.WriteFile(path, []byte("domain: imaging.example.org\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := host.ReloadSite(); err != nil {
+		t.Fatal(err)
+	}
+	if offer := send(t, l, dhcpv4.MessageTypeDiscover, 0x02); offer != nil {
+		t.Errorf("offer = %v, want none", offer)
+	}
+}
+
+func TestDecline(t *testing.T) {
+	l := start(t, t.TempDir())
+	ack := send(t, l, dhcpv4.MessageTypeRequest, 0x02, selecting(send(t, l, dhcpv4.MessageTypeDiscover, 0x02))...)
+	send(t, l, dhcpv4.MessageTypeDecline, 0x02, selecting(ack)...)
+	if got, ok := l.manager.Lease(netip.MustParseAddr("192.0.2.101")); !ok || got.State != lease.Declined {
+		t.Errorf("lease = %+v, want it declined", got)
+	}
+	if offer := send(t, l, dhcpv4.MessageTypeDiscover, 0x09); offer != nil {
+		t.Errorf("offer = %v: a declined address rests", offer)
+	}
+}
+
+func TestNamesThatAreTaken(t *testing.T) {
+	l := startWith(t, t.TempDir(), new(server.Host), writeSite(t, `
+domain: imaging.example.org
+name-servers: [{host: ns1, address: 192.0.2.2}]
+options: {ntp-servers: [ntp1.imaging.example.org]}
+networks: [{name: radiology, subnet: 192.0.2.0/24, pools: [192.0.2.100-192.0.2.199]}]
+devices:
+  - {name: ct1, hardware-address: "00:00:5e:00:53:01"}
+  - {name: oldmr, address: 192.0.2.20, dhcp: false}
+services: [{name: ldap, protocol: tcp, host: ldap, port: 389}]
+`))
+	for i, tt := range []struct{ asked, want string }{
+		{"ct1", ""}, {"oldmr", ""}, {"ns1", ""}, {"ntp1", ""}, {"ldap", ""}, {"LDAP", ""},
+		{"ws7", "ws7.imaging.example.org."},
+	} {
+		offer := send(t, l, dhcpv4.MessageTypeDiscover, byte(0x10+i))
+		ack := send(t, l, dhcpv4.MessageTypeRequest, byte(0x10+i), append(selecting(offer), dhcpv4.WithOption(dhcpv4.OptHostName(tt.asked)))...)
+		a, _ := netip.AddrFromSlice(ack.YourIPAddr.To4())
+		if got, _ := l.manager.Lease(a); got.Name != tt.want {
+			t.Errorf("a guest that calls itself %q is named %q, want %q", tt.asked, got.Name, tt.want)
+		}
+	}
+}
+
+func TestOptionsForThoseWhoKnowThem(t *testing.T) {
+	l := startWith(t, t.TempDir(), new(server.Host), writeSite(t, `
+domain: imaging.example.org
+options: {auto-configure: 0, v6-only-preferred: 300}
+networks: [{name: radiology, subnet: 192.0.2.0/24, pools: [192.0.2.100-192.0.2.199]}]
+`))
+	autoConfigure := dhcpv4.WithOption(dhcpv4.OptAutoConfigure(dhcpv4.AutoConfigure))
+	for _, tt := range []struct {
+		name             string
+		options          []dhcpv4.Modifier
+		wantAuto, wantV6 bool
+	}{
+		{"no list", nil, false, false},
+		{"116 sent", []dhcpv4.Modifier{autoConfigure}, true, false},
+		{"116 only listed", []dhcpv4.Modifier{dhcpv4.WithRequestedOptions(dhcpv4.OptionAutoConfigure)}, false, false},
+		{"108 listed", []dhcpv4.Modifier{dhcpv4.WithRequestedOptions(dhcpv4.OptionIPv6OnlyPreferred)}, false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			offer := send(t, l, dhcpv4.MessageTypeDiscover, 0x01, tt.options...)
+			if got := offer.Options.Has(dhcpv4.OptionAutoConfigure); got != tt.wantAuto {
+				t.Errorf("116 in the reply: %v, want %v", got, tt.wantAuto)
+			}
+			if got := offer.Options.Has(dhcpv4.OptionIPv6OnlyPreferred); got != tt.wantV6 {
+				t.Errorf("108 in the reply: %v, want %v", got, tt.wantV6)
+			}
+		})
+	}
+}
+
+// TestConfig holds what becomes of each key of the site file.
+func TestConfig(t *testing.T) {
+	s, _, err := site.Load(writeSite(t, `
+domain: imaging.example.org
+networks:
+  - name: radiology
+    subnet: 192.0.2.0/24
+    shared-network: floor1
+    interface: eth1
+    pools: [192.0.2.100-192.0.2.199, 192.0.2.90]
+    lease-time: 1h
+    min-lease-time: 10m
+    max-lease-time: 2h
+    decline-time: 3h
+    authoritative: true
+  - {name: guests, subnet: 198.51.100.0/24, ddns: {mode: "off"}}
+devices:
+  - {name: ct1, hardware-address: ["00:00:5e:00:53:01", "00:00:5e:00:53:11"], client-identifier: "01:02", address: 192.0.2.11}
+  - {name: ws1, hardware-address: "00:00:5e:00:53:02", address: 192.0.2.12, publish: always}
+  - {name: oldmr, address: 192.0.2.20, dhcp: false}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.MustParseAddr
+	want := lease.Config{
+		Domain: "imaging.example.org.",
+		Networks: []lease.Network{
+			{
+				Name: "radiology", Prefix: netip.MustParsePrefix("192.0.2.0/24"), SharedNetwork: "floor1", Interface: "eth1",
+				Pools: []lease.Pool{
+					{First: addr("192.0.2.100"), Last: addr("192.0.2.199")},
+					{First: addr("192.0.2.90"), Last: addr("192.0.2.90")},
+				},
+				LeaseTime: time.Hour, MinLeaseTime: 10 * time.Minute, MaxLeaseTime: 2 * time.Hour, DeclineTime: 3 * time.Hour,
+				Authoritative: true, DDNS: true,
+			},
+			{
+				Name: "guests", Prefix: netip.MustParsePrefix("198.51.100.0/24"),
+				LeaseTime: 12 * time.Hour, MinLeaseTime: 12 * time.Hour, MaxLeaseTime: 12 * time.Hour, DeclineTime: 24 * time.Hour,
+			},
+		},
+		Reservations: []lease.Reservation{
+			{
+				Device: "ct1", Hostname: "ct1.imaging.example.org.", Addresses: []netip.Addr{addr("192.0.2.11")}, Publish: true,
+				HardwareAddresses: []lease.HardwareAddress{{Type: 1, Addr: "\x00\x00\x5e\x00\x53\x01"}, {Type: 1, Addr: "\x00\x00\x5e\x00\x53\x11"}},
+				ClientIdentifiers: []string{"\x01\x02"},
+			},
+			{
+				Device: "ws1", Hostname: "ws1.imaging.example.org.", Addresses: []netip.Addr{addr("192.0.2.12")},
+				HardwareAddresses: []lease.HardwareAddress{{Type: 1, Addr: "\x00\x00\x5e\x00\x53\x02"}},
+			},
+		},
+		Excluded:  []netip.Addr{addr("192.0.2.11"), addr("192.0.2.12"), addr("192.0.2.20")},
+		Hostnames: []string{"ct1.imaging.example.org.", "ns.imaging.example.org.", "oldmr.imaging.example.org.", "ws1.imaging.example.org."},
+	}
+	if got := config(s); !reflect.DeepEqual(got, want) {
+		t.Errorf("config =\n%+v\nwant\n%+v", got, want)
+	}
+}
+
+// TestStock sets the plugin up as a stock CoreDHCP does.
+func TestStock(t *testing.T) {
+	handler, err := Plugin.Setup4("site="+writeSite(t, siteFile), "database="+filepath.Join(t.TempDir(), "leases"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := message(t, dhcpv4.WithMessageType(dhcpv4.MessageTypeDiscover), dhcpv4.WithHwAddr(net.HardwareAddr{0, 0, 0x5e, 0, 0x53, 1}))
+	reply, err := dhcpv4.NewReplyFromRequest(r, dhcpv4.WithMessageType(dhcpv4.MessageTypeOffer),
+		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(serverID.AsSlice())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if offer, stop := handler(r, reply); stop || offer == nil || offer.YourIPAddr.String() != "192.0.2.11" {
+		t.Errorf("offer = %v, stop %v, want 192.0.2.11", offer, stop)
 	}
 }
 

@@ -1,7 +1,6 @@
 package leases
 
 import (
-	"net"
 	"net/netip"
 	"strings"
 
@@ -15,10 +14,7 @@ import (
 // query reduces a message to what decides on its answer.
 func query(x *server.Exchange) lease.Query {
 	r := x.Request
-	links, giaddr := x.Addresses, address(r.GatewayIPAddr)
-	if giaddr.IsValid() {
-		links = []netip.Addr{giaddr}
-	}
+	links, relayed := links(x)
 	return lease.Query{
 		Client: lease.Client{
 			HardwareType: uint8(r.HWType),
@@ -27,23 +23,29 @@ func query(x *server.Exchange) lease.Query {
 		},
 		Interface:      x.Interface,
 		Links:          links,
-		Relayed:        giaddr.IsValid(),
+		Relayed:        relayed,
 		ServerID:       x.ServerID,
-		SelectedServer: address(r.ServerIdentifier()),
-		Requested:      address(r.RequestedIPAddress()),
-		ClientAddr:     address(r.ClientIPAddr),
+		SelectedServer: server.Address(r.ServerIdentifier()),
+		Requested:      server.Address(r.RequestedIPAddress()),
+		ClientAddr:     server.Address(r.ClientIPAddr),
 		LeaseTime:      r.IPAddressLeaseTime(0),
 		Hostname:       hostname(r),
 	}
 }
 
-// address is the zero Addr for a field or option that is absent or 0.0.0.0.
-func address(ip net.IP) netip.Addr {
-	a, ok := netip.AddrFromSlice(ip.To4())
-	if !ok || a.IsUnspecified() {
-		return netip.Addr{}
+// links is where the client is: on the link that the relay selected (RFC 3527), or
+// else the relay's own, or else that of the interface.
+func links(x *server.Exchange) (addresses []netip.Addr, relayed bool) {
+	giaddr := server.Address(x.Request.GatewayIPAddr)
+	if !giaddr.IsValid() {
+		return x.Addresses, false
 	}
-	return a
+	if agent := x.Request.RelayAgentInfo(); agent != nil {
+		if selected := server.Address(agent.Get(dhcpv4.LinkSelectionSubOption)); selected.IsValid() {
+			return []netip.Addr{selected}, true
+		}
+	}
+	return []netip.Addr{giaddr}, true
 }
 
 // hostname is the first label of the name that the client gave itself, in lower
@@ -51,7 +53,7 @@ func address(ip net.IP) netip.Addr {
 // not a host name (RFC 1123 section 2.1).
 func hostname(r *dhcpv4.DHCPv4) string {
 	name := r.HostName()
-	if fqdn := r.Options.Get(dhcpv4.OptionFQDN); len(fqdn) > 3 {
+	if fqdn := r.Options.Get(dhcpv4.OptionFQDN); fqdn != nil {
 		name = fqdnName(fqdn)
 	}
 	label, _, _ := strings.Cut(strings.ToLower(strings.TrimRight(name, "\x00")), ".")
@@ -64,6 +66,9 @@ func hostname(r *dhcpv4.DHCPv4) string {
 // fqdnName reads the name of option 81: flags, two RCODEs, then the name in wire
 // form where the E flag (4) is set, else in ASCII (RFC 4702 section 2.3).
 func fqdnName(data []byte) string {
+	if len(data) < 3 {
+		return ""
+	}
 	flags, name := data[0], data[3:]
 	if flags&4 == 0 {
 		return string(name)

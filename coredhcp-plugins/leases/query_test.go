@@ -41,7 +41,8 @@ func TestHostname(t *testing.T) {
 		{"option 81 in wire form, partial", []dhcpv4.Modifier{fqdn(5, "\x03ws8")}, "ws8"},
 		{"option 81 truncated", []dhcpv4.Modifier{fqdn(5, "\x3fws8")}, ""},
 		{"option 81 pointing at itself", []dhcpv4.Modifier{fqdn(5, "\xc0\x00")}, ""},
-		{"option 81 without a name", []dhcpv4.Modifier{host("ws7"), fqdn(1, "")}, "ws7"},
+		{"option 81 without a name: option 12 does not count", []dhcpv4.Modifier{host("ws7"), fqdn(1, "")}, ""},
+		{"option 81 too short", []dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptGeneric(dhcpv4.OptionFQDN, []byte{1, 255}))}, ""},
 		{"space", []dhcpv4.Modifier{host("my pc")}, ""},
 		{"hyphen in front", []dhcpv4.Modifier{host("-a")}, ""},
 		{"not ASCII", []dhcpv4.Modifier{host("rönt")}, ""},
@@ -89,5 +90,15 @@ func TestQuery(t *testing.T) {
 	q = query(&server.Exchange{Request: r, Addresses: ours})
 	if !q.Relayed || len(q.Links) != 1 || q.Links[0].String() != "198.51.100.1" {
 		t.Errorf("through a relay the link is its own: relayed %v, links %v", q.Relayed, q.Links)
+	}
+
+	r.UpdateOption(dhcpv4.OptRelayAgentInfo(dhcpv4.OptGeneric(dhcpv4.LinkSelectionSubOption, []byte{203, 0, 113, 1})))
+	q = query(&server.Exchange{Request: r, Addresses: ours})
+	if !q.Relayed || len(q.Links) != 1 || q.Links[0].String() != "203.0.113.1" {
+		t.Errorf("the relay selects another link: relayed %v, links %v", q.Relayed, q.Links)
+	}
+	r.UpdateOption(dhcpv4.OptRelayAgentInfo(dhcpv4.OptGeneric(dhcpv4.LinkSelectionSubOption, []byte{203, 0})))
+	if q = query(&server.Exchange{Request: r, Addresses: ours}); q.Links[0].String() != "198.51.100.1" {
+		t.Errorf("a malformed selection: links %v, want giaddr", q.Links)
 	}
 }

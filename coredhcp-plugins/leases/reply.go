@@ -1,6 +1,7 @@
 package leases
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"net"
@@ -44,9 +45,23 @@ func setOptions(x *server.Exchange, options site.Options, hostname string) {
 		values[dhcpopt.Code(dhcpv4.OptionHostName.Code())] = []byte(label)
 	}
 	for code, value := range values {
-		if _, set := x.Reply.Options[uint8(code)]; !set && x.Request.IsOptionRequested(dhcpv4.GenericOptionCode(code)) {
+		if _, set := x.Reply.Options[uint8(code)]; !set && wanted(x.Request, dhcpv4.GenericOptionCode(code)) {
 			x.Reply.Options[uint8(code)] = value
 		}
+	}
+}
+
+// wanted says whether the client asked for an option. Two may be given only to a
+// client that knows them: Auto-Configure (RFC 2563 section 2) to one that sent
+// it, IPv6-Only Preferred (RFC 8925 section 3.2) to one that listed it.
+func wanted(r *dhcpv4.DHCPv4, code dhcpv4.OptionCode) bool {
+	switch code.Code() {
+	case dhcpv4.OptionAutoConfigure.Code():
+		return r.Options.Has(code)
+	case dhcpv4.OptionIPv6OnlyPreferred.Code():
+		return bytes.IndexByte(r.Options.Get(dhcpv4.OptionParameterRequestList), code.Code()) >= 0
+	default:
+		return r.IsOptionRequested(code)
 	}
 }
 

@@ -41,15 +41,15 @@ var (
 
 // NTP writes option 42.
 type NTP struct {
-	sitePath string
-	log      *slog.Logger
-	lookup   func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	site   *server.SiteFile
+	log    *slog.Logger
+	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
-	site     atomic.Pointer[site.Site]
-	resolved atomic.Pointer[map[string][]netip.Addr] // by host name
-	reloaded chan struct{}
-	stop     context.CancelFunc
-	done     sync.WaitGroup
+	resolved  atomic.Pointer[map[string][]netip.Addr] // by host name
+	reloaded  chan struct{}
+	stop      context.CancelFunc
+	done      sync.WaitGroup
+	misplaced sync.Once
 }
 
 // New reads `ntp: site=PATH`. It reads the site file and asks nobody.
@@ -61,27 +61,18 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 	if values["site"] == "" {
 		return nil, fmt.Errorf("site= is missing: expected ntp: site=PATH")
 	}
+	file, err := host.Site(values["site"])
+	if err != nil {
+		return nil, err
+	}
 	n := &NTP{
-		sitePath: values["site"],
+		site:     file,
 		log:      host.Logger(name),
 		lookup:   net.DefaultResolver.LookupNetIP,
 		reloaded: make(chan struct{}, 1),
 	}
 	n.resolved.Store(&map[string][]netip.Addr{})
-	if err := n.loadSite(); err != nil {
-		return nil, err
-	}
 	return n, nil
-}
-
-// The site file's warnings are leases' to report.
-func (n *NTP) loadSite() error {
-	s, _, err := site.Load(n.sitePath)
-	if err != nil {
-		return err
-	}
-	n.site.Store(s)
-	return nil
 }
 
 // Start begins to resolve the names of time servers.
@@ -105,18 +96,13 @@ func (n *NTP) Start(ctx context.Context) error {
 
 // Close ends the resolving.
 func (n *NTP) Close() error {
-	if n.stop != nil {
-		n.stop()
-	}
+	n.stop()
 	n.done.Wait()
 	return nil
 }
 
-// Reload reads the site file again. A wrong file changes nothing.
+// Reload resolves the names that stand in the site file now.
 func (n *NTP) Reload() error {
-	if err := n.loadSite(); err != nil {
-		return err
-	}
 	select {
 	case n.reloaded <- struct{}{}:
 	default:
@@ -128,7 +114,7 @@ func (n *NTP) Reload() error {
 // answer keeps the addresses it had.
 func (n *NTP) resolve(ctx context.Context) {
 	before, now := *n.resolved.Load(), map[string][]netip.Addr{}
-	for _, host := range hosts(n.site.Load()) {
+	for _, host := range hosts(n.site.Current()) {
 		ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 		addresses, err := n.lookup(ctx, "ip4", host)
 		cancel()
@@ -179,7 +165,13 @@ func (n *NTP) Accepts(t dhcpv4.MessageType) bool {
 // Handle sets option 42 where the client asked for it, in place of what an
 // earlier plugin has set: this one knows the addresses of names too.
 func (n *NTP) Handle(_ context.Context, x *server.Exchange) server.Verdict {
-	if x.Reply == nil || !x.Request.IsOptionRequested(dhcpv4.OptionNTPServers) {
+	if !x.Request.IsOptionRequested(dhcpv4.OptionNTPServers) {
+		return server.Continue
+	}
+	if x.Request.MessageType() != dhcpv4.MessageTypeInform && !server.Address(x.Reply.YourIPAddr).IsValid() {
+		n.misplaced.Do(func() {
+			n.log.Warn("no time servers are given: put ntp after the plugin that gives addresses, whose network they depend on")
+		})
 		return server.Continue
 	}
 	if servers := n.servers(x); len(servers) > 0 {
@@ -190,7 +182,7 @@ func (n *NTP) Handle(_ context.Context, x *server.Exchange) server.Verdict {
 
 // servers is the value of option 42 for the network of the client's address.
 func (n *NTP) servers(x *server.Exchange) []byte {
-	s, r := n.site.Load(), x.Request
+	s, r := n.site.Current(), x.Request
 	network := s.NetworkOf(clientAddress(x))
 	device := s.DeviceOf(uint8(r.HWType), r.ClientHWAddr, r.Options.Get(dhcpv4.OptionClientIdentifier))
 	resolved := *n.resolved.Load()
@@ -211,10 +203,8 @@ func (n *NTP) servers(x *server.Exchange) []byte {
 
 // clientAddress is the address given, or the one that an INFORM says it has.
 func clientAddress(x *server.Exchange) netip.Addr {
-	for _, ip := range []net.IP{x.Reply.YourIPAddr, x.Request.ClientIPAddr} {
-		if a, ok := netip.AddrFromSlice(ip.To4()); ok && !a.IsUnspecified() {
-			return a
-		}
+	if given := server.Address(x.Reply.YourIPAddr); given.IsValid() {
+		return given
 	}
-	return netip.Addr{}
+	return server.Address(x.Request.ClientIPAddr)
 }

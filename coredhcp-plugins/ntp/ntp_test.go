@@ -80,7 +80,7 @@ func TestServers(t *testing.T) {
 		{"of the network", 9, "198.51.100.9", []dhcpv4.Modifier{ask}, []string{"198.51.100.3"}},
 		{"of the device", 1, "192.0.2.100", []dhcpv4.Modifier{ask}, []string{"192.0.2.4"}},
 		{"not asked for", 9, "192.0.2.100", []dhcpv4.Modifier{dhcpv4.WithRequestedOptions(dhcpv4.OptionRouter)}, nil},
-		{"inform: the address that the client has", 9, "0.0.0.0", []dhcpv4.Modifier{ask, dhcpv4.WithClientIP(net.IPv4(198, 51, 100, 7))}, []string{"198.51.100.3"}},
+		{"inform: the address that the client has", 9, "0.0.0.0", []dhcpv4.Modifier{ask, dhcpv4.WithMessageType(dhcpv4.MessageTypeInform), dhcpv4.WithClientIP(net.IPv4(198, 51, 100, 7))}, []string{"198.51.100.3"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -89,6 +89,11 @@ func TestServers(t *testing.T) {
 			}
 		})
 	}
+	t.Run("before the plugin that gives addresses", func(t *testing.T) {
+		if got := answer(t, n, 9, "0.0.0.0", ask, dhcpv4.WithMessageType(dhcpv4.MessageTypeDiscover)); got != nil {
+			t.Errorf("servers = %v, want none: the network is not known", got)
+		}
+	})
 	t.Run("a name that no longer resolves keeps its addresses", func(t *testing.T) {
 		n.lookup = func(context.Context, string, string) ([]netip.Addr, error) { return nil, errors.New("no answer") }
 		n.resolve(t.Context())

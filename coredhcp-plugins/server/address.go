@@ -5,9 +5,9 @@ import (
 	"net/netip"
 )
 
-// address converts an address of the DHCP library. The zero Addr stands for
+// Address converts an address of the DHCP library. The zero Addr stands for
 // 0.0.0.0, for none, and for what is not an IPv4 address.
-func address(ip net.IP) netip.Addr {
+func Address(ip net.IP) netip.Addr {
 	a, ok := netip.AddrFromSlice(ip.To4())
 	if !ok || a.IsUnspecified() {
 		return netip.Addr{}

@@ -82,13 +82,14 @@ func (s *Server) answer(ctx context.Context, x *Exchange) *dhcpv4.DHCPv4 {
 	if x.Request.Options.Has(dhcpv4.OptionDHCPMessageType) && !x.Reply.Options.Has(dhcpv4.OptionDHCPMessageType) {
 		return nil // an unusual message that its plugin has not answered
 	}
-	finish(x.Request, x.Reply)
+	finish(x)
 	return x.Reply
 }
 
 // finish makes the reply conform to RFC 2131 table 3, whatever plugins have put
 // into it: those of CoreDHCP add their options to a NAK as to any other message.
-func finish(req, reply *dhcpv4.DHCPv4) {
+func finish(x *Exchange) {
+	req, reply := x.Request, x.Reply
 	if reply.Options == nil {
 		reply.Options = make(dhcpv4.Options)
 	}
@@ -103,6 +104,9 @@ func finish(req, reply *dhcpv4.DHCPv4) {
 	if v, ok := req.Options[optRelayAgent]; ok {
 		reply.Options[optRelayAgent] = v
 	}
+	if bootp := !reply.Options.Has(dhcpv4.OptionDHCPMessageType); !bootp && !reply.Options.Has(dhcpv4.OptionServerIdentifier) && x.ServerID.IsValid() {
+		reply.UpdateOption(dhcpv4.OptServerIdentifier(x.ServerID.AsSlice())) // no plugin before the end of the chain has
+	}
 	switch {
 	case reply.MessageType() == dhcpv4.MessageTypeNak:
 		reply.ClientIPAddr, reply.YourIPAddr, reply.ServerIPAddr = net.IPv4zero, net.IPv4zero, net.IPv4zero
@@ -114,7 +118,7 @@ func finish(req, reply *dhcpv4.DHCPv4) {
 				delete(reply.Options, code)
 			}
 		}
-		if address(req.GatewayIPAddr).IsValid() {
+		if Address(req.GatewayIPAddr).IsValid() {
 			reply.SetBroadcast() // RFC 2131 section 4.1: the relay must not use ARP
 		}
 	case req.MessageType() == dhcpv4.MessageTypeInform:

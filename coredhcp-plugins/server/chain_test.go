@@ -156,11 +156,11 @@ func TestFinish(t *testing.T) {
 					t.Errorf("option %d is %q, want it echoed", code, reply.Options[code])
 				}
 			}
-			empty := !address(reply.YourIPAddr).IsValid()
+			empty := !Address(reply.YourIPAddr).IsValid()
 			if want := tt.name != "ACK" && tt.name != "ACK without option 82 in the request"; empty != want {
 				t.Errorf("yiaddr %s", reply.YourIPAddr)
 			}
-			if tt.name == "NAK" && (address(reply.ServerIPAddr).IsValid() || reply.BootFileName+reply.ServerHostName != "") {
+			if tt.name == "NAK" && (Address(reply.ServerIPAddr).IsValid() || reply.BootFileName+reply.ServerHostName != "") {
 				t.Errorf("NAK %s", reply.Summary())
 			}
 		})

@@ -25,5 +25,5 @@
 //     Ethernet frames for clients that have no address yet.
 //
 // Everything a stranger can send is bounded: the size of a packet, the number
-// of packets that wait, and the number of log lines they cause.
+// of packets that wait, and the number of lines that this package logs for them.
 package server

@@ -136,7 +136,7 @@ func listInterfaces() ([]*netInterface, error) {
 	}
 	for _, a := range addrs {
 		i, known := byIndex[a.LinkIndex]
-		ip := address(a.IP)
+		ip := Address(a.IP)
 		if !known || !ip.IsValid() {
 			continue
 		}
@@ -152,14 +152,14 @@ func listInterfaces() ([]*netInterface, error) {
 // already heard of (option 54) or sent to, else the one on the client's network,
 // else the interface's first.
 func (i *netInterface) serverID(t *interfaceTable, req *dhcpv4.DHCPv4, dst netip.Addr) netip.Addr {
-	if named := address(req.Options[optServerID]); i.has(named) || t.local[named] && !named.IsLoopback() {
+	if named := Address(req.Options[optServerID]); i.has(named) || t.local[named] && !named.IsLoopback() {
 		return named
 	}
 	if t.local[dst] {
 		return dst
 	}
 	for _, ip := range []net.IP{req.GatewayIPAddr, req.ClientIPAddr, net.IP(req.Options[optRequestedIP])} {
-		if a := address(ip); a.IsValid() {
+		if a := Address(ip); a.IsValid() {
 			if own, ok := i.beside(a); ok {
 				return own
 			}

@@ -178,7 +178,7 @@ func (s *Server) read(ctx context.Context, l *listener, w *workers) {
 				return
 			}
 			if !errors.Is(err, os.ErrDeadlineExceeded) {
-				s.lines.read.log(s.log.Warn, "reading", "error", err)
+				s.lines.read.Log(s.log.Warn, "reading", "error", err)
 				select {
 				case <-ctx.Done():
 				case <-time.After(interfaceAge / 10):
@@ -202,7 +202,7 @@ func (s *Server) take(l *listener, w *workers, m *ipv4.Message, buffer *[maxPack
 	s.counters.received.Add(1)
 	r := received{buffer: buffer, length: m.N, listener: l}
 	if from, ok := m.Addr.(*net.UDPAddr); ok {
-		r.from = netip.AddrPortFrom(address(from.IP), uint16(from.Port))
+		r.from = netip.AddrPortFrom(Address(from.IP), uint16(from.Port))
 	}
 	if m.Flags&unix.MSG_TRUNC != 0 {
 		s.malformed(r.from, errOversized)
@@ -210,7 +210,7 @@ func (s *Server) take(l *listener, w *workers, m *ipv4.Message, buffer *[maxPack
 	}
 	var cm ipv4.ControlMessage
 	if err := cm.Parse(m.OOB[:m.NN]); err == nil {
-		r.to, r.iface = address(cm.Dst), cm.IfIndex
+		r.to, r.iface = Address(cm.Dst), cm.IfIndex
 	}
 	if l.iface != nil {
 		// Where interfaces are enslaved to others, the packet may name another.
@@ -218,7 +218,7 @@ func (s *Server) take(l *listener, w *workers, m *ipv4.Message, buffer *[maxPack
 	}
 	if !w.submit(r) {
 		s.counters.overflowed.Add(1)
-		s.lines.overflow.log(s.log.Warn, "too many requests wait, dropping the newest")
+		s.lines.overflow.Log(s.log.Warn, "too many requests wait, dropping the newest")
 		return false
 	}
 	return true
@@ -229,7 +229,7 @@ func (s *Server) take(l *listener, w *workers, m *ipv4.Message, buffer *[maxPack
 func (s *Server) check(l *listener) bool {
 	t, err := s.interfaces.get(interfaceAge)
 	if err != nil {
-		s.lines.read.log(s.log.Warn, "interfaces", "error", err)
+		s.lines.read.Log(s.log.Warn, "interfaces", "error", err)
 		return true
 	}
 	s.frames.prune(t)

@@ -111,20 +111,21 @@ func logrusLevel(l slog.Level) logrus.Level {
 	return logrus.DebugLevel
 }
 
-// limited is a log line that strangers can cause: it is written a few times in a
+// Limited is a log line that strangers can cause: it is written a few times in a
 // row, then once in ten seconds with the number of lines left out.
-type limited struct {
+type Limited struct {
 	limiter *rate.Limiter
 	left    atomic.Uint64
 }
 
-func newLimited() *limited {
-	return &limited{limiter: rate.NewLimiter(rate.Every(10*time.Second), 5)}
+// NewLimited returns a line that was not written yet.
+func NewLimited() *Limited {
+	return &Limited{limiter: rate.NewLimiter(rate.Every(10*time.Second), 5)}
 }
 
-// log writes the line through write (a method of a [slog.Logger]) or counts it
+// Log writes the line through write (a method of a [slog.Logger]) or counts it
 // as left out.
-func (l *limited) log(write func(msg string, args ...any), msg string, args ...any) {
+func (l *Limited) Log(write func(msg string, args ...any), msg string, args ...any) {
 	if !l.limiter.Allow() {
 		l.left.Add(1)
 		return

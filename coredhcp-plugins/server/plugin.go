@@ -46,7 +46,8 @@ type Plugin interface {
 }
 
 // Reloader is a [Plugin] that can take up a changed configuration while it
-// runs. When it returns an error it must have changed nothing.
+// runs. The site file was read again when it is called. When it returns an error
+// it must have changed nothing.
 type Reloader interface {
 	Reload() error
 }
@@ -82,6 +83,8 @@ type Exchange struct {
 // Host is what the plugins of one server share.
 type Host struct {
 	leases atomic.Pointer[lease.Manager]
+	siteMu sync.Mutex // guards site
+	site   *SiteFile  // nil until a plugin asks for it
 }
 
 // Logger returns a logger for the named plugin that writes through CoreDHCP's,

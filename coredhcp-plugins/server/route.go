@@ -82,7 +82,7 @@ func routeOf(req, reply *dhcpv4.DHCPv4, peer netip.AddrPort) route {
 // unicast converts an address to which a reply can go. Others, which only a
 // faulty or hostile client sends, become the zero Addr.
 func unicast(ip []byte) netip.Addr {
-	a := address(ip)
+	a := Address(ip)
 	if a.IsMulticast() || a.IsValid() && a.As4()[0] >= 240 {
 		return netip.Addr{}
 	}

@@ -19,7 +19,7 @@ func (s *Server) send(m *scratch, r received, i *netInterface, t *interfaceTable
 			return nil
 		}
 		if err != nil {
-			s.lines.send.log(s.log.Warn, "frame not sent, broadcasting the reply", "interface", i.name, "error", err)
+			s.lines.send.Log(s.log.Warn, "frame not sent, broadcasting the reply", "interface", i.name, "error", err)
 		}
 		to = everyone
 	}

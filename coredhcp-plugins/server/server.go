@@ -32,7 +32,7 @@ type Server struct {
 	interfaces *interfaces
 	frames     frameWriter
 	noFrames   atomic.Bool // no permission for packet sockets
-	lines      struct{ malformed, overflow, panicked, read, send *limited }
+	lines      struct{ malformed, overflow, panicked, read, send *Limited }
 	counters   struct {
 		received, malformed, overflowed, panicked, unanswered, sent, failed atomic.Uint64
 	}
@@ -65,8 +65,8 @@ func New(conf *config.Config) (*Server, error) {
 		frames:     &packetSockets{},
 		listening:  make(chan struct{}),
 	}
-	s.lines.malformed, s.lines.overflow, s.lines.panicked = newLimited(), newLimited(), newLimited()
-	s.lines.read, s.lines.send = newLimited(), newLimited()
+	s.lines.malformed, s.lines.overflow, s.lines.panicked = NewLimited(), NewLimited(), NewLimited()
+	s.lines.read, s.lines.send = NewLimited(), NewLimited()
 	if conf.Server6 != nil {
 		for _, p := range conf.Server6.Plugins {
 			if plugins.RegisteredPlugins[p.Name] == nil {
@@ -155,6 +155,8 @@ func (s *Server) Run(ctx context.Context) (err error) {
 // of ctx end their life.
 func (s *Server) startPlugins(ctx, life context.Context, end context.CancelFunc) error {
 	defer context.AfterFunc(ctx, end)()
+	s.mu.Lock() // a Reload meanwhile waits, lest a plugin miss it
+	defer s.mu.Unlock()
 	for _, l := range s.chain {
 		if l.plugin == nil {
 			continue
@@ -162,9 +164,7 @@ func (s *Server) startPlugins(ctx, life context.Context, end context.CancelFunc)
 		if err := l.plugin.Start(life); err != nil {
 			return fmt.Errorf("starting plugin %s: %w", l.name, err)
 		}
-		s.mu.Lock()
 		s.started = append(s.started, l)
-		s.mu.Unlock()
 	}
 	return ctx.Err()
 }
@@ -184,11 +184,15 @@ func (s *Server) closePlugins(end context.CancelFunc) error {
 	return errors.Join(errs...)
 }
 
-// Reload calls every running plugin that is a [Reloader], and returns their
-// errors. A plugin that fails goes on as it was.
+// Reload reads the site file again and calls every running plugin that is a
+// [Reloader]. With an error in the file nothing changes and no plugin is called;
+// a plugin that returns an error goes on as it was.
 func (s *Server) Reload() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.host.ReloadSite(); err != nil {
+		return err
+	}
 	var errs []error
 	for _, l := range s.started {
 		if r, ok := l.plugin.(Reloader); ok {
@@ -274,7 +278,7 @@ func (s *Server) work(ctx context.Context, m *scratch, r received) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.counters.panicked.Add(1)
-			s.lines.panicked.log(s.log.Error, "a plugin has panicked, request dropped",
+			s.lines.panicked.Log(s.log.Error, "a plugin has panicked, request dropped",
 				"panic", p, "from", r.from, "stack", string(debug.Stack()))
 		}
 	}()
@@ -304,7 +308,7 @@ func (s *Server) work(ctx context.Context, m *scratch, r received) {
 	}
 	if err != nil {
 		s.counters.failed.Add(1)
-		s.lines.send.log(s.log.Warn, "reply not sent", "client", req.ClientHWAddr, "error", err)
+		s.lines.send.Log(s.log.Warn, "reply not sent", "client", req.ClientHWAddr, "error", err)
 		return
 	}
 	s.counters.sent.Add(1)
@@ -312,7 +316,7 @@ func (s *Server) work(ctx context.Context, m *scratch, r received) {
 
 func (s *Server) malformed(from netip.AddrPort, err error) {
 	s.counters.malformed.Add(1)
-	s.lines.malformed.log(s.log.Warn, "malformed packet dropped", "from", from, "error", err)
+	s.lines.malformed.Log(s.log.Warn, "malformed packet dropped", "from", from, "error", err)
 }
 
 // keep remembers a socket until it is dropped or the server ends.

@@ -112,17 +112,17 @@ func TestLogger(t *testing.T) {
 
 func TestLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimited()
+		l := NewLimited()
 		var lines []string
 		write := func(msg string, args ...any) { lines = append(lines, msg+fmt.Sprint(args...)) }
 		for range 100 {
-			l.log(write, "m")
+			l.Log(write, "m")
 		}
 		if len(lines) != 5 {
 			t.Errorf("%d lines at once, want 5", len(lines))
 		}
 		time.Sleep(10 * time.Second)
-		l.log(write, "m")
+		l.Log(write, "m")
 		if last := lines[len(lines)-1]; len(lines) != 6 || last != "mleft_out 95" && last != "mleft_out95" {
 			t.Errorf("%d lines, the last is %q", len(lines), last)
 		}

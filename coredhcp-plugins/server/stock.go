@@ -53,7 +53,7 @@ func handleStock(ctx context.Context, p Plugin, req, resp *dhcpv4.DHCPv4) (*dhcp
 	if resp == nil || !p.Accepts(req.MessageType()) {
 		return resp, false
 	}
-	x := &Exchange{Request: req, Reply: resp, ServerID: address(resp.ServerIdentifier())}
+	x := &Exchange{Request: req, Reply: resp, ServerID: Address(resp.ServerIdentifier())}
 	if x.ServerID.IsValid() {
 		x.Addresses = []netip.Addr{x.ServerID}
 	}

@@ -1,6 +1,10 @@
 package lease
 
-import "slices"
+import (
+	"fmt"
+	"net"
+	"slices"
+)
 
 // identity octets that stand before a client's key: which of the two kinds of key it is.
 const (
@@ -16,6 +20,15 @@ func (c Client) appendKey(b []byte) []byte {
 		return append(append(b, byIdentifier), c.Identifier...)
 	}
 	return append(append(b, byHardware, c.HardwareType), c.HardwareAddr...)
+}
+
+// String is the client as logs show it: its hardware address, and its client identifier in hexadecimal.
+func (c Client) String() string {
+	s := net.HardwareAddr(c.HardwareAddr).String()
+	if c.Identifier != "" {
+		s += fmt.Sprintf(" id %x", c.Identifier)
+	}
+	return s
 }
 
 // valid says whether the client can be told from others, within the bounds of what a message can carry.

@@ -87,7 +87,7 @@ func TestConcurrentClients(t *testing.T) {
 					mu.Lock() // from the release on, others may have the address
 					delete(owner, a.Lease.Address)
 					mu.Unlock()
-					if err := m.Release(ctx, r); err != nil {
+					if _, err := m.Release(ctx, r); err != nil {
 						t.Error(err)
 					}
 				}
@@ -172,7 +172,7 @@ func TestSyncFails(t *testing.T) {
 			if l, ok := f.Lease(o.Lease.Address); ok {
 				t.Errorf("a lease remains: %+v", l)
 			}
-			if err := f.Release(context.Background(), func() Query { r := query(client(1), link2); r.ClientAddr = held.Address; return r }()); err == nil {
+			if _, err := f.Release(context.Background(), func() Query { r := query(client(1), link2); r.ClientAddr = held.Address; return r }()); err == nil {
 				t.Error("released without a sync")
 			}
 			if l, _ := f.Lease(held.Address); l.State != Active || l.Client != client(1) {
@@ -403,8 +403,10 @@ func TestClosed(t *testing.T) {
 	ctx := context.Background()
 	_, discover := f.Discover(ctx, query(client(1), link))
 	_, request := f.Request(ctx, query(client(1), link))
+	_, release := f.Release(ctx, Query{})
+	_, decline := f.Decline(ctx, Query{})
 	for name, err := range map[string]error{
-		"Discover": discover, "Request": request, "Release": f.Release(ctx, Query{}), "Decline": f.Decline(ctx, Query{}),
+		"Discover": discover, "Request": request, "Release": release, "Decline": decline,
 		"Run": f.Manager.Run(ctx), "Reload": f.Reload(testConfig()), "Close": f.Manager.Close(), "ConfirmNameChange": f.ConfirmNameChange(NameChange{}),
 	} {
 		if !errors.Is(err, ErrClosed) {

@@ -21,7 +21,7 @@ type index struct {
 	identifiers  map[string]*Reservation
 	reserved     map[netip.Addr]*Reservation
 	excluded     map[netip.Addr]struct{}
-	reservations map[string]struct{} // their host names
+	hostnames    map[string]struct{} // those that no client may choose
 }
 
 type network struct {
@@ -39,7 +39,7 @@ func newIndex(c Config) (*index, error) {
 		identifiers:  map[string]*Reservation{},
 		reserved:     map[netip.Addr]*Reservation{},
 		excluded:     map[netip.Addr]struct{}{},
-		reservations: map[string]struct{}{},
+		hostnames:    map[string]struct{}{},
 	}
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -52,6 +52,9 @@ func newIndex(c Config) (*index, error) {
 	}
 	for _, a := range c.Excluded {
 		x.excluded[a] = struct{}{}
+	}
+	for _, h := range c.Hostnames {
+		x.hostnames[canonical(h)] = struct{}{}
 	}
 	slices.SortFunc(x.networks, func(a, b *network) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
 	for i := 1; i < len(x.networks); i++ {
@@ -120,7 +123,7 @@ func (x *index) addReservation(r Reservation, wrong func(string, ...any)) {
 	r.Hostname = canonical(r.Hostname)
 	r.Addresses = slices.Clone(r.Addresses)
 	if r.Hostname != "" {
-		x.reservations[r.Hostname] = struct{}{}
+		x.hostnames[r.Hostname] = struct{}{}
 	}
 	for _, h := range r.HardwareAddresses {
 		if o := x.hardware[h]; o != nil {

@@ -363,7 +363,7 @@ func (m *Manager) name(w *asker, n *network, same bool, old *record) (name strin
 	} else if w.Hostname == "" && same && !old.owned {
 		name = old.name
 	}
-	if _, taken := m.conf.reservations[name]; taken || len(name) > 254 {
+	if _, taken := m.conf.hostnames[name]; taken || len(name) > 254 {
 		return "", false
 	}
 	return name, false
@@ -423,15 +423,15 @@ func (m *Manager) finish(b *binding, s State, end int64, t moment) {
 
 // Release ends the lease of a client that gives its address (ClientAddr) back. A client that does not hold it is ignored.
 // The binding stays, so the client gets the same address again if nobody needed it. It returns when that is on stable
-// storage.
-func (m *Manager) Release(ctx context.Context, q Query) error {
+// storage, and says whether there was a lease to end.
+func (m *Manager) Release(ctx context.Context, q Query) (ended bool, err error) {
 	return m.giveUp(ctx, &q, q.ClientAddr, func(b *binding, t moment) { m.finish(b, Released, t.el, t) })
 }
 
 // Decline takes an address (Requested) that its client found in use out of service for the network's DeclineTime. A
 // client that does not hold it is ignored, so nobody can empty a pool by declining. It returns when that is on stable
-// storage.
-func (m *Manager) Decline(ctx context.Context, q Query) error {
+// storage, and says whether there was a lease to end.
+func (m *Manager) Decline(ctx context.Context, q Query) (ended bool, err error) {
 	return m.giveUp(ctx, &q, q.Requested, func(b *binding, t moment) {
 		rest := DefaultDeclineTime
 		if n := m.conf.networkOf(b.addr); n != nil {
@@ -446,9 +446,9 @@ func (m *Manager) Decline(ctx context.Context, q Query) error {
 }
 
 // giveUp ends the lease of the address as f does, if the client holds it and means this server.
-func (m *Manager) giveUp(ctx context.Context, q *Query, a netip.Addr, f func(*binding, moment)) error {
+func (m *Manager) giveUp(ctx context.Context, q *Query, a netip.Addr, f func(*binding, moment)) (bool, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return false, err
 	}
 	g, err := func() (*group, error) {
 		var buf [2 + maxIdentifier]byte
@@ -469,7 +469,8 @@ func (m *Manager) giveUp(ctx context.Context, q *Query, a netip.Addr, f func(*bi
 		return m.submit(true), nil
 	}()
 	if err != nil || g == nil {
-		return err
+		return false, err
 	}
-	return g.wait(ctx)
+	err = g.wait(ctx)
+	return err == nil, err
 }

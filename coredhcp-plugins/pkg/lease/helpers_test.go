@@ -192,7 +192,7 @@ func (f *fixture) get(q Query) Lease {
 func (f *fixture) release(q Query, a netip.Addr) {
 	f.Helper()
 	q.ClientAddr = a
-	if err := f.Release(context.Background(), q); err != nil {
+	if _, err := f.Release(context.Background(), q); err != nil {
 		f.Fatal(err)
 	}
 }
@@ -200,7 +200,7 @@ func (f *fixture) release(q Query, a netip.Addr) {
 func (f *fixture) decline(q Query, a netip.Addr) {
 	f.Helper()
 	q.Requested, q.SelectedServer = a, server
-	if err := f.Decline(context.Background(), q); err != nil {
+	if _, err := f.Decline(context.Background(), q); err != nil {
 		f.Fatal(err)
 	}
 }

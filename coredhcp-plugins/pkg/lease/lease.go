@@ -45,6 +45,7 @@ type Config struct {
 	Networks     []Network
 	Reservations []Reservation
 	Excluded     []netip.Addr // addresses inside pools that are never given away: machines that do not speak DHCP
+	Hostnames    []string     // FQDNs that no client may choose, beside those of Reservations: servers and the like
 }
 
 // Network is one subnet with its address pools and times.

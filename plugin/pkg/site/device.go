@@ -179,6 +179,8 @@ func (p *parser) deviceAddress(n *yaml.Node, d *Device) {
 	p.claims.addresses[a] = claim{d.Name, n.Line}
 	net := p.site.NetworkOf(a)
 	switch {
+	case net == nil && len(p.site.index.networks) < len(p.site.Networks):
+		// A network has no valid subnet: which addresses are inside is not known.
 	case net == nil && len(p.site.Networks) > 0:
 		p.Errorf(n, "address: %s is in none of the networks of this file; expected one inside %s", a, p.subnets())
 	case net == nil:

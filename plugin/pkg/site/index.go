@@ -116,3 +116,31 @@ func (s *Site) reservedAddresses() []netip.Addr {
 	}
 	return slices.DeleteFunc(all, func(a netip.Addr) bool { return s.NetworkOf(a) == nil })
 }
+
+// Hostnames returns, sorted and each once, the host names below the domain that the file speaks of: those of devices,
+// whether they speak DHCP or not, and of the hosts that are name servers, time servers or have a service. No other machine
+// may call itself so.
+func (s *Site) Hostnames() []string {
+	var all []string
+	times := func(o *Options) { all = append(all, o.TimeServers...) }
+	times(&s.Options)
+	for i := range s.Classes {
+		times(&s.Classes[i].Options)
+	}
+	for i := range s.Networks {
+		times(&s.Networks[i].Options)
+	}
+	for i := range s.Devices {
+		all = append(all, s.Devices[i].Hostname)
+		times(&s.Devices[i].Options)
+	}
+	for _, server := range s.NameServers {
+		all = append(all, server.Host)
+	}
+	for _, service := range s.Services {
+		all = append(all, service.Host)
+	}
+	all = slices.DeleteFunc(all, func(name string) bool { return !below(name, s.Domain) })
+	slices.Sort(all)
+	return slices.Compact(all)
+}
