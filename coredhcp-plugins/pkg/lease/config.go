@@ -13,15 +13,15 @@ import (
 // index is a Config made fast to ask. It never changes once built; what changes, the pools' free addresses, is carried
 // from one index to the next by Manager.Reload.
 type index struct {
-	domain       string
-	networks     []*network // by prefix; they do not overlap
-	pools        []*pool    // by first address; they do not overlap
-	interfaces   map[string][]*network
-	hardware     map[HardwareAddress]*Reservation
-	identifiers  map[string]*Reservation
-	reserved     map[netip.Addr]*Reservation
-	excluded     map[netip.Addr]struct{}
-	hostnames    map[string]struct{} // those that no client may choose
+	domain      string
+	networks    []*network // by prefix; they do not overlap
+	pools       []*pool    // by first address; they do not overlap
+	interfaces  map[string][]*network
+	hardware    map[HardwareAddress]*Reservation
+	identifiers map[string]*Reservation
+	reserved    map[netip.Addr]*Reservation
+	excluded    map[netip.Addr]struct{}
+	hostnames   map[string]struct{} // those that no client may choose
 }
 
 type network struct {
@@ -33,13 +33,13 @@ type network struct {
 // newIndex checks a Config; all that is wrong is in one error.
 func newIndex(c Config) (*index, error) {
 	x := &index{
-		domain:       canonical(c.Domain),
-		interfaces:   map[string][]*network{},
-		hardware:     map[HardwareAddress]*Reservation{},
-		identifiers:  map[string]*Reservation{},
-		reserved:     map[netip.Addr]*Reservation{},
-		excluded:     map[netip.Addr]struct{}{},
-		hostnames:    map[string]struct{}{},
+		domain:      canonical(c.Domain),
+		interfaces:  map[string][]*network{},
+		hardware:    map[HardwareAddress]*Reservation{},
+		identifiers: map[string]*Reservation{},
+		reserved:    map[netip.Addr]*Reservation{},
+		excluded:    map[netip.Addr]struct{}{},
+		hostnames:   map[string]struct{}{},
 	}
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
