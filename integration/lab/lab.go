@@ -1,0 +1,148 @@
+//go:build linux
+
+// Package lab is a laboratory network on one machine: two network namespaces
+// joined by a wire, one for servers and one for a DHCP client, the processes
+// that run in them, and an end to all of it.
+//
+// The servers under test and the clients that judge them are real programs, so
+// the lab must be able to do what they do to a network (raw frames, broadcasts,
+// ports below 1024, addresses that come and go) without doing it to the machine
+// that it runs on. Namespaces give that, and an ordinary user gets them from a
+// user namespace ([Enter]). Nothing of the lab has a name outside: namespaces
+// are held by open files and threads only, processes carry a parent-death
+// signal, and what they write lies in one temporary directory. So whatever way
+// a lab ends, the kernel takes its network and its processes away.
+//
+// Where the kernel allows no namespaces the lab is a [Loopback] one: servers on
+// free ports of 127.0.0.1, and a client that speaks to them as a DHCP relay.
+//
+// Only netlink is used, no ip command; the scripts that DHCP clients call are
+// the program itself, executed again.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+)
+
+// A Config says what the lab's network looks like.
+type Config struct {
+	Mode   Mode
+	Server netip.Prefix // address and prefix of the server's end of the wire; for Loopback the network that clients ask for
+	Dir    string       // directory for files; default a new temporary one, which Close removes
+	Keep   bool         // Close leaves the directory
+}
+
+// A Lab is a running laboratory network.
+type Lab struct {
+	Mode   Mode
+	Dir    string     // holds logs, and what the lab's user puts there
+	Server *Namespace // where the servers run
+	Client *Namespace // where the client runs; a Loopback lab has one namespace for both
+	Keep   bool       // whether Close leaves the directory
+
+	// DHCP is where the DHCP server listens. A Loopback lab must be told before
+	// its clients start; the others' clients find it.
+	DHCP netip.AddrPort
+
+	wire   *Wire
+	server netip.Prefix
+	made   bool // Dir is the lab's own
+
+	mu        sync.Mutex
+	processes []*Process
+}
+
+// New makes the network. What it made is removed again if it fails.
+func New(c Config) (_ *Lab, err error) {
+	l := &Lab{Mode: c.Mode, Dir: c.Dir, Keep: c.Keep, server: c.Server, wire: newWire()}
+	defer func() {
+		if err != nil {
+			l.Keep = false
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	if l.Dir == "" {
+		if l.Dir, err = os.MkdirTemp("", "dicomnam-lab-"); err != nil {
+			return nil, fmt.Errorf("making the lab's directory: %w", err)
+		}
+		l.made = true
+	}
+	isolated := c.Mode != Loopback
+	if l.Server, err = newNamespace("server", isolated); err != nil {
+		return nil, err
+	}
+	if !isolated {
+		l.Client = l.Server
+		return l, nil
+	}
+	if l.Client, err = newNamespace("client", true); err != nil {
+		return nil, err
+	}
+	if err := connect(l.Server, l.Client, c.Server); err != nil {
+		return nil, err
+	}
+	return l, l.Client.Do(l.wire.listen)
+}
+
+// Wire is what crosses the client's end of the wire.
+func (l *Lab) Wire() *Wire { return l.wire }
+
+// Close stops the processes, the last started first, removes the network, and
+// removes the directory unless it is to be kept. A Lab that was closed may be
+// closed again.
+func (l *Lab) Close() error {
+	l.mu.Lock()
+	running := l.processes
+	l.processes = nil
+	l.mu.Unlock()
+	var errs []error
+	for _, p := range slices.Backward(running) {
+		if err := p.Stop(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	errs = append(errs, l.wire.close())
+	if l.Client != nil && l.Client != l.Server {
+		errs = append(errs, l.Client.close())
+	}
+	if l.Server != nil {
+		errs = append(errs, l.Server.close())
+	}
+	l.Client, l.Server = nil, nil
+	if l.made && !l.Keep {
+		errs = append(errs, os.RemoveAll(l.Dir))
+	}
+	return errors.Join(errs...)
+}
+
+// FreePort returns a port of an IPv4 address that is free for UDP and TCP, and
+// no other call of this process has returned.
+func FreePort(ctx context.Context, address netip.Addr) (uint16, error) {
+	var lc net.ListenConfig
+	for range 100 {
+		u, err := lc.ListenPacket(ctx, "udp4", netip.AddrPortFrom(address, 0).String())
+		if err != nil {
+			return 0, fmt.Errorf("finding a free port: %w", err)
+		}
+		port := u.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+		t, err := lc.Listen(ctx, "tcp4", netip.AddrPortFrom(address, port).String())
+		u.Close()
+		if err != nil {
+			continue
+		}
+		t.Close()
+		if _, taken := ports.LoadOrStore(port, true); !taken {
+			return port, nil
+		}
+	}
+	return 0, errors.New("finding a free port: 100 attempts found none")
+}
+
+var ports sync.Map // of the uint16 that FreePort returned
