@@ -9,6 +9,7 @@ package ntp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -52,14 +53,22 @@ type NTP struct {
 	misplaced sync.Once
 }
 
-// New reads `ntp: site=PATH`. It reads the site file and asks nobody.
+// New reads `ntp: site=PATH verify=true|false`. It reads the site file and asks
+// nobody.
 func New(args []string, host *server.Host) (server.Plugin, error) {
-	values, err := server.Args(args, "site")
+	values, err := server.Args(args, "site", "verify")
 	if err != nil {
 		return nil, err
 	}
 	if values["site"] == "" {
-		return nil, fmt.Errorf("site= is missing: expected ntp: site=PATH")
+		return nil, errors.New("site= is missing: expected ntp: site=PATH verify=true|false")
+	}
+	switch verify := values["verify"]; verify {
+	case "", "false":
+	case "true":
+		host.Logger(name).Warn("verify=true has no effect in this version: servers are given out whether they keep the time or not")
+	default:
+		return nil, fmt.Errorf("verify=%s: expected true or false", verify)
 	}
 	file, err := host.Site(values["site"])
 	if err != nil {

@@ -139,6 +139,7 @@ func TestArguments(t *testing.T) {
 	}{
 		{"no site", nil, "site= is missing"},
 		{"unknown", []string{"sight=x"}, "sight"},
+		{"verify", []string{"site=x", "verify=yes"}, "verify=yes: expected true or false"},
 		{"no such file", []string{"site=/nonexistent/site.yaml"}, "no such file"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
