@@ -3,15 +3,15 @@
 // Package radiology is a made-up radiology network for a lab: its devices, the
 // configuration files that describe it, and the two servers that run it.
 //
-// The files are written as an administrator writes them, and the servers are the
-// built binaries, so that what holds here holds for whoever runs them. They can
-// be killed and started again on their files and databases.
+// The files are those of corefile-examples/clinic, and the servers are the built
+// binaries, so that what holds here holds for whoever runs them. They can be
+// killed and started again on their files and databases.
 package radiology
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
-	"embed"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -20,11 +20,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"text/template"
 	"time"
 
 	"github.com/miekg/dns"
 
+	examples "github.com/dicomnam/dicomnam/corefile-examples"
 	"github.com/dicomnam/dicomnam/integration/lab"
 )
 
@@ -71,9 +71,6 @@ func Guest(n byte, hostname string) lab.Machine {
 func machine(n byte) lab.Machine {
 	return lab.Machine{MAC: net.HardwareAddr{0x00, 0x00, 0x5e, 0x00, 0x53, n}}
 }
-
-//go:embed files
-var files embed.FS
 
 // Options say what differs from one simulation to the next.
 type Options struct {
@@ -126,35 +123,28 @@ func New(ctx context.Context, l *lab.Lab, o Options) (*Network, error) {
 	if o.LeaseTime == 0 {
 		o.LeaseTime = LeaseTime
 	}
-	values := map[string]any{
-		"LeaseTime":  strconv.Itoa(int(o.LeaseTime/time.Second)) + "s",
-		"DHCPListen": listen,
-		"ServerID":   Server.Addr(),
-		"DNS":        n.DNS,
-		"Site":       n.Site,
-		"Keys":       n.Keys,
-		"Key":        Key,
-		"Leases":     filepath.Join(l.Dir, "leases"),
-		"Zones":      filepath.Join(l.Dir, "zones"),
-	}
-	templates, err := template.ParseFS(files, "files/*")
-	if err != nil {
-		return nil, err
+	// What the example's README has an administrator adapt, and the lease time.
+	adapt := map[string]string{
+		"/etc/dicomnam/":      l.Dir + "/",
+		"/var/lib/dicomnam/":  l.Dir + "/",
+		"bind 192.0.2.2":      "bind " + n.DNS.Addr().String(),
+		"server=192.0.2.2:53": "server=" + n.DNS.String(),
+		"%eth0":               listen,
+		"lease-time: 12h":     "lease-time: " + strconv.Itoa(int(o.LeaseTime/time.Second)) + "s",
 	}
 	for _, path := range []string{n.Site, n.Config, n.Corefile} {
-		if err := write(path, templates.Lookup(filepath.Base(path)), values); err != nil {
+		text, err := examples.Files.ReadFile("clinic/" + filepath.Base(path))
+		if err != nil {
+			return nil, err
+		}
+		for old, replacement := range adapt {
+			text = bytes.ReplaceAll(text, []byte(old), []byte(replacement))
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
 			return nil, err
 		}
 	}
 	return n, n.keygen(ctx)
-}
-
-func write(path string, t *template.Template, values any) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(t.Execute(f, values), f.Close())
 }
 
 // keygen writes the key with which coredhcp signs its updates, by dicomnam where

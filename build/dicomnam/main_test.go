@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	examples "github.com/dicomnam/dicomnam/corefile-examples"
+	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
+)
+
+// run executes dicomnam with arguments.
+func run(args ...string) (stdout, stderr string, err error) {
+	var out, errOut bytes.Buffer
+	cmd := root()
+	cmd.SetArgs(args)
+	cmd.SetOut(&out)
+	cmd.SetErr(&errOut)
+	err = cmd.Execute()
+	return out.String(), errOut.String(), err
+}
+
+func TestCheckExamples(t *testing.T) {
+	sites, err := fs.Glob(examples.Files, "*/site.yaml")
+	if err != nil || len(sites) == 0 {
+		t.Fatalf("examples: %v, %v", sites, err)
+	}
+	for _, name := range sites {
+		t.Run(name, func(t *testing.T) {
+			data, err := examples.Files.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(t.TempDir(), "site.yaml")
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			stdout, stderr, err := run("check", path)
+			if err != nil || stderr != "" || !strings.HasPrefix(stdout, path+": 1 networks, 4 devices, 1 services") {
+				t.Errorf("check: %v\n%s%s", err, stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestCheckTellsEverything(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "site.yaml")
+	content := `domain: imaging.example.org
+networks: [{name: a, subnet: 192.0.2.0/24, probe: arp}]
+devices:
+  - {name: ct1, hardware-address: "00:00:5e:00:53:01", address: 203.0.113.9}
+  - {name: ct2, hardware-address: "00:00:5e:00:53:01", applications: [{ae-title: 'A\B', port: 104}]}
+`
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := run("check", path)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{path + ":4:", path + ":5:", "203.0.113.9", "00:00:5e:00:53:01", `A\\B`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+
+	if err := os.WriteFile(path, []byte(strings.Join(strings.SplitAfter(content, "\n")[:2], "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, err := run("check", path); err != nil || !strings.Contains(stderr, "probe has no effect in this version (warning)") {
+		t.Errorf("check: %v\n%s", err, stderr)
+	}
+}
+
+func TestKeygen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tsig.keys")
+	if _, _, err := run("keygen", "dhcp.imaging.example.org", "--output", path); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := info.Mode().Perm(); got != 0o640 {
+		t.Errorf("mode %o, want 640", got)
+	}
+	keys, err := tsigkey.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := tsigkey.Find(keys, "dhcp.imaging.example.org.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run("keygen", "dhcp.imaging.example.org", "--output", path); err == nil {
+		t.Error("a key file was overwritten")
+	}
+	stdout, _, err := run("keygen", "dhcp.imaging.example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err = tsigkey.Parse("stdout", strings.NewReader(stdout))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := tsigkey.Find(keys, "dhcp.imaging.example.org."); err != nil || second.Secret() == first.Secret() {
+		t.Errorf("second key: %v, %v", second, err)
+	}
+	if _, _, err := run("keygen", "bad name"); err == nil {
+		t.Error("a name with a space was taken")
+	}
+}
