@@ -46,6 +46,26 @@ func TestCheckExamples(t *testing.T) {
 	}
 }
 
+// TestReadmeExample checks the site file that the project's README shows.
+func TestReadmeExample(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, ok := strings.Cut(string(readme), "\n    domain:")
+	if !ok {
+		t.Fatal("the README shows no site file")
+	}
+	block, _, _ = strings.Cut(block, "\n\n")
+	path := filepath.Join(t.TempDir(), "site.yaml")
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll("domain:"+block, "\n    ", "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if stdout, stderr, err := run("check", path); err != nil || stderr != "" || !strings.Contains(stdout, "1 networks, 1 devices") {
+		t.Errorf("check: %v\n%s%s", err, stdout, stderr)
+	}
+}
+
 func TestCheckTellsEverything(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "site.yaml")
 	content := `domain: imaging.example.org
