@@ -18,7 +18,7 @@ const killDir = "LEASE_TEST_DIR"
 func TestKillChild(t *testing.T) {
 	dir := os.Getenv(killDir)
 	if dir == "" {
-		t.Skip("runs as the child of TestKill")
+		return // not the child
 	}
 	m, err := Open(dir, wideConfig(1_000_000), Options{})
 	if err != nil {

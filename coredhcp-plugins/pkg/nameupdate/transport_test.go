@@ -34,16 +34,27 @@ type request struct {
 	size int
 }
 
+// listenBoth returns a TCP and a UDP socket of one port.
+func listenBoth(t *testing.T) (net.Listener, net.PacketConn) {
+	t.Helper()
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := net.ListenPacket("udp", l.Addr().String())
+		if err == nil {
+			return l, u
+		}
+		l.Close() // the UDP port is somebody else's
+	}
+	t.Fatal("no port is free for both TCP and UDP")
+	return nil, nil
+}
+
 func startPeer(t *testing.T, respond func(q request) [][]byte) *peer {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := net.ListenPacket("udp", l.Addr().String())
-	if err != nil {
-		t.Skipf("the UDP port of a free TCP port is taken: %v", err)
-	}
+	l, u := listenBoth(t)
 	p := &peer{t: t, addr: l.Addr().String(), respond: respond}
 	var wg sync.WaitGroup
 	wg.Go(func() {
