@@ -67,7 +67,6 @@ type Dicom struct {
 type served struct {
 	origin string
 	zone   atomic.Pointer[zone.Zone]
-	publisher
 	notices
 }
 
@@ -114,7 +113,13 @@ func (d *Dicom) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) 
 	}
 	q := r.Question[0] // the server has dropped messages without one
 	s := d.zoneOf(q.Name)
+	if q.Qtype == dns.TypeDS {
+		s = d.parentOf(q.Name, s)
+	}
 	if s == nil || q.Qclass != dns.ClassINET {
+		if loop, _ := ctx.Value(dnsserver.LoopKey{}).(int); loop > 0 && d.Next == nil {
+			return dns.RcodeRefused, nil // to follow: SERVFAIL would spoil the alias
+		}
 		return plugin.NextOrFailure(d.Name(), d.Next, ctx, w, r)
 	}
 	if q.Qtype == dns.TypeAXFR || q.Qtype == dns.TypeIXFR {
@@ -167,6 +172,24 @@ func (d *Dicom) zoneOf(name string) *served {
 	return d.zones["."]
 }
 
+// parentOf returns the zone that answers for the DS records of name: where name
+// is the apex of the zone s, the zone above it, if that is here (RFC 4035
+// section 3.1.4.1).
+func (d *Dicom) parentOf(name string, s *served) *served {
+	if s == nil || s.origin == "." || dns.CanonicalName(name) != s.origin {
+		return s
+	}
+	off, _ := dns.NextLabel(s.origin, 0)
+	above := "."
+	if off < len(s.origin) {
+		above = s.origin[off:]
+	}
+	if parent := d.zoneOf(above); parent != nil {
+		return parent
+	}
+	return s
+}
+
 // zone returns the zone of s. It starts the handler where nothing has done so
 // yet.
 func (d *Dicom) zone(s *served) (*zone.Zone, error) {
@@ -185,7 +208,9 @@ const maxAliases = 8
 
 // follow resolves the target of an alias that leaves its zone, by asking this
 // CoreDNS, and adds to m what comes back. The answer is worth what the target
-// is worth (RFC 6604 section 3).
+// is worth (RFC 6604 section 3). A target that this CoreDNS does not answer for
+// is the resolver's to ask for elsewhere: the alias alone is then the whole
+// answer, and no error.
 func (d *Dicom) follow(ctx context.Context, w dns.ResponseWriter, r, m *dns.Msg, target string) {
 	loop, _ := ctx.Value(dnsserver.LoopKey{}).(int)
 	if loop >= maxAliases {
@@ -195,13 +220,25 @@ func (d *Dicom) follow(ctx context.Context, w dns.ResponseWriter, r, m *dns.Msg,
 	ctx = context.WithValue(ctx, dnsserver.LoopKey{}, loop+1)
 	state := request.Request{W: w, Req: r}
 	reply, err := d.upstream.Lookup(ctx, state, target, r.Question[0].Qtype)
-	if err != nil || reply == nil {
+	if err != nil {
 		m.Rcode = dns.RcodeServerFailure
 		return
 	}
-	m.Rcode = reply.Rcode
+	if reply == nil {
+		return
+	}
+	switch reply.Rcode {
+	case dns.RcodeSuccess:
+	case dns.RcodeNameError, dns.RcodeServerFailure, dns.RcodeYXDomain:
+		m.Rcode = reply.Rcode
+	default:
+		return
+	}
 	m.Answer = append(m.Answer, reply.Answer...)
-	if len(reply.Answer) == 0 {
-		m.Ns = reply.Ns
+	m.Ns = append(m.Ns, reply.Ns...)
+	for _, rr := range reply.Extra {
+		if rr.Header().Rrtype != dns.TypeOPT { // which the server adds itself
+			m.Extra = append(m.Extra, rr)
+		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/coremain"
 	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/metrics"
@@ -96,15 +97,24 @@ func (l *logBuffer) len() int {
 	return l.b.Len()
 }
 
+// corefileEnv makes the test binary a CoreDNS with that Corefile, until a signal
+// ends it.
+const corefileEnv = "DICOM_TEST_COREFILE"
+
 func TestMain(m *testing.M) {
 	caddy.Quiet, dnsserver.Quiet = true, true
-	golog.SetOutput(&logged)
 	watchInterval = 20 * time.Millisecond
 	after := slices.Index(dnsserver.Directives, "dynupdate") + 1
 	if err := dnsserver.SetDirectives(slices.Insert(slices.Clone(dnsserver.Directives), after, pluginName)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	if corefile := os.Getenv(corefileEnv); corefile != "" {
+		os.Args = []string{"coredns", "-conf", corefile}
+		coremain.Run()
+		return
+	}
+	golog.SetOutput(&logged)
 	os.Exit(m.Run())
 }
 
@@ -139,6 +149,9 @@ func (s *server) stop() {
 	s.Stop()
 	s.Instance = nil
 }
+
+// handler returns the first dicom of the server.
+func (s *server) handler() *Dicom { return s.Storage[handlersKey{}].([]*Dicom)[0] }
 
 // address returns where the server listens for a network.
 func (s *server) address(network string) string {

@@ -126,6 +126,11 @@ func (cfg *config) validate() error {
 			return errors.New("at least one allow rule is required without site")
 		}
 	}
+	if cfg.database != "" {
+		if found, err := cfg.takeover().check(); found || err != nil {
+			return err // a database that is there is the authority
+		}
+	}
 	if cfg.seed == "" {
 		return nil
 	}
@@ -135,11 +140,11 @@ func (cfg *config) validate() error {
 	// A database that exists is the authority: its seed may have changed or be
 	// gone. A seed that will be needed must be right.
 	if cfg.database != "" {
-		switch _, err := os.Stat(cfg.database); {
-		case err == nil:
+		switch files, err := os.ReadDir(cfg.database); {
+		case len(files) > 0:
 			return nil
-		case !errors.Is(err, os.ErrNotExist):
-			return err
+		case err != nil && !errors.Is(err, os.ErrNotExist):
+			return fmt.Errorf("database: %w", err)
 		}
 	}
 	_, err := readSeed(cfg.seed, cfg.zones[0], cfg.limits)
@@ -152,15 +157,6 @@ func databasePath(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return "", fmt.Errorf("database: %w", err)
-	}
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return path, nil
-	case err != nil:
-		return "", fmt.Errorf("database: %w", err)
-	case !info.IsDir():
-		return "", fmt.Errorf("database %q is a file, not a directory; a database that dynupdate made cannot be opened", path)
 	}
 	return path, nil
 }

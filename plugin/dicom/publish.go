@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 
 	"github.com/dicomnam/dicomnam/plugin/pkg/dnssd"
 	"github.com/dicomnam/dicomnam/plugin/pkg/site"
@@ -13,51 +12,44 @@ import (
 	"github.com/miekg/dns"
 )
 
-// A publisher holds what the site file says about one zone. It changes inside
-// the zone's transactions only, so that the rules by which services follow
-// addresses are always those of the records that stand.
-type publisher struct {
-	publication atomic.Pointer[dnssd.Publication]
-}
-
 // publish makes the site records of z those of content, which is nil without a
-// site file. seeded says that SOA and NS are those of a zone file.
-func (p *publisher) publish(ctx context.Context, z *zone.Zone, content *site.Site, seeded bool) (changed bool, err error) {
+// site file. seeded says that SOA and NS are those of a zone file. The zone keeps
+// the rules by which services follow addresses, with the records.
+func publish(ctx context.Context, z *zone.Zone, content *site.Site, seeded bool) (changed bool, err error) {
 	if content == nil {
-		return z.ReplaceSite(ctx, func(*zone.Candidate) []dns.RR { return nil })
+		return z.ReplaceSite(ctx, func(*zone.Candidate) ([]dns.RR, zone.Derive) { return nil, nil })
 	}
 	publication := dnssd.Publish(content, z.Origin())
 	// A service follows the addresses that updates brought. Those that the old
 	// site file brought go in this very transaction.
 	former := siteAddresses(z)
-	return z.ReplaceSite(ctx, func(c *zone.Candidate) []dns.RR {
-		p.publication.Store(publication)
+	return z.ReplaceSite(ctx, func(c *zone.Candidate) ([]dns.RR, zone.Derive) {
 		records := publication.Records(func(h dnssd.Host) bool { return !former[h.Name] && hasAddress(c, h) })
 		if seeded {
-			return slices.DeleteFunc(records, func(rr dns.RR) bool {
+			records = slices.DeleteFunc(records, func(rr dns.RR) bool {
 				return rr.Header().Rrtype == dns.TypeNS && rr.Header().Name == z.Origin()
 			})
+		} else {
+			records = append(records, publication.SOA)
 		}
-		return append(records, publication.SOA)
+		return records, follow(publication)
 	})
 }
 
-// derive is the [zone.Derive] of the zone: it returns which services appear and
+// follow returns the [zone.Derive] of a publication: which services appear and
 // which vanish because of a change at the touched names.
-func (p *publisher) derive(c *zone.Candidate, touched []string) []zone.Change {
-	publication := p.publication.Load()
-	if publication == nil {
-		return nil
+func follow(publication *dnssd.Publication) zone.Derive {
+	return func(c *zone.Candidate, touched []string) []zone.Change {
+		put, drop := publication.Touched(touched, func(h dnssd.Host) bool { return hasAddress(c, h) })
+		changes := make([]zone.Change, 0, len(put)+len(drop))
+		for _, rr := range drop {
+			changes = append(changes, zone.Change{Delete: true, RR: rr})
+		}
+		for _, rr := range put {
+			changes = append(changes, zone.Change{RR: rr})
+		}
+		return changes
 	}
-	put, drop := publication.Touched(touched, func(h dnssd.Host) bool { return hasAddress(c, h) })
-	changes := make([]zone.Change, 0, len(put)+len(drop))
-	for _, rr := range drop {
-		changes = append(changes, zone.Change{Delete: true, RR: rr})
-	}
-	for _, rr := range put {
-		changes = append(changes, zone.Change{RR: rr})
-	}
-	return changes
 }
 
 // siteAddresses returns the names whose address records are the site's. An

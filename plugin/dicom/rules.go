@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dicomnam/dicomnam/plugin/pkg/zone"
+
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/miekg/dns"
@@ -133,17 +135,5 @@ func parseType(raw string) (uint16, bool) {
 		dns.TypeOPT, dns.TypeTKEY, dns.TypeTSIG:
 		return 0, false
 	}
-	return t, !notImplemented(t)
-}
-
-// notImplemented reports whether a zone that takes updates cannot hold records
-// of type t: what is signed or digested would be wrong after the next update.
-func notImplemented(t uint16) bool {
-	switch t {
-	case dns.TypeSIG, dns.TypeKEY, dns.TypeNXT, dns.TypeDS, dns.TypeRRSIG, dns.TypeNSEC, dns.TypeDNSKEY,
-		dns.TypeNSEC3, dns.TypeNSEC3PARAM, dns.TypeTALINK, dns.TypeCDS, dns.TypeCDNSKEY,
-		dns.TypeZONEMD, dns.TypeTA, dns.TypeDLV:
-		return true
-	}
-	return false
+	return t, zone.Supported(t)
 }

@@ -64,6 +64,11 @@ func (d *Dicom) startLocked() error {
 
 // open does the work of start. The caller holds mu.
 func (d *Dicom) open() (err error) {
+	if d.database != "" {
+		if err := d.takeover().run(); err != nil {
+			return err // it names the database
+		}
+	}
 	store, release, err := zone.Acquire(d.database, zone.Options{Logger: slog.New(logHandler{})})
 	if err != nil {
 		return err // it names the database
@@ -85,6 +90,7 @@ func (d *Dicom) open() (err error) {
 			current = fresh
 		}
 	}
+	lacking := d.lacksAddress(current.site)
 	content := d.complete(current.site)
 
 	// No zone is visible before all of its data is.
@@ -98,10 +104,9 @@ func (d *Dicom) open() (err error) {
 		zones[s] = z
 		z.Configure(zone.Config{
 			Limits:    d.limits,
-			Derive:    s.derive,
 			Committed: func(serial uint32) { d.committed(s, z, serial) },
 		})
-		if _, err := s.publish(context.Background(), z, content, d.seed != ""); err != nil {
+		if _, err := publish(context.Background(), z, content, d.seed != ""); err != nil {
 			return fmt.Errorf("publishing the site in zone %s: %w", origin, err)
 		}
 	}
@@ -124,7 +129,8 @@ func (d *Dicom) open() (err error) {
 	if d.sitePath != "" {
 		d.warn(current)
 		w := &watcher{
-			path: d.sitePath, apply: d.apply,
+			path: d.sitePath, apply: d.apply, lacks: d.lacksAddress,
+			current: current, lacking: lacking,
 			loaded: current.state, last: current.state, failures: sparing(),
 		}
 		d.tasks.Go(func() { w.run(ctx) })
@@ -150,19 +156,22 @@ func (d *Dicom) close() error {
 	d.stop()
 	d.tasks.Wait()
 	if err := d.release(); err != nil {
-		return fmt.Errorf("closing database %q: %w", d.database, err)
+		log.Errorf("Closing database %q: %v", d.database, err)
 	}
-	return nil
+	return nil // an error would end a reload of the Corefile half-way
 }
 
 // newZone returns the records of a zone that does not exist yet: those of the
-// seed file, else a SOA; all other site data follows as such. The serial starts
-// at Unix time, so that a lost database does not take secondaries backwards.
+// seed file, with the serial that stands there, else a SOA; all other site data
+// follows as such. Its serial starts at Unix time, so that a lost database does
+// not take secondaries backwards.
 func (d *Dicom) newZone(origin string, content *site.Site) ([]dns.RR, error) {
 	if d.seed != "" {
 		return readSeed(d.seed, origin, d.limits)
 	}
-	soa := soaOf(content, origin)
+	bare := *content
+	bare.Devices, bare.Services = nil, nil // the SOA does not depend on them
+	soa := soaOf(&bare, origin)
 	soa.Serial = zone.NewSerial(d.now())
 	return []dns.RR{soa}, nil
 }
@@ -184,11 +193,20 @@ func (d *Dicom) complete(s *site.Site) *site.Site {
 	return withServerAddress(s, d.listen, interfaceAddresses)
 }
 
+// lacksAddress reports whether complete finds no address of this server for a
+// site that needs one. It may come yet.
+func (d *Dicom) lacksAddress(s *site.Site) bool {
+	return s != nil && d.seed == "" && lacksAddress(d.complete(s))
+}
+
 // maxWarnings bounds how much is logged about one version of a site file.
 const maxWarnings = 20
 
 // warn logs what is doubtful about a site file that is in use.
 func (d *Dicom) warn(l loadedSite) {
+	if d.lacksAddress(l.site) {
+		log.Warningf("Name server ns.%s has no address: this host has none in the site's networks", l.site.Domain)
+	}
 	all := append(slices.Clone(l.warnings), l.site.OutsideZones(d.config.zones)...)
 	for i, p := range all {
 		if i == maxWarnings {
@@ -208,7 +226,7 @@ func (d *Dicom) apply(ctx context.Context, l loadedSite) error {
 	for _, origin := range d.config.zones {
 		s := d.zones[origin]
 		z := s.zone.Load()
-		changed, err := s.publish(ctx, z, content, d.seed != "")
+		changed, err := publish(ctx, z, content, d.seed != "")
 		switch {
 		case err != nil:
 			failed = errors.Join(failed, fmt.Errorf("zone %s: %w", origin, err))

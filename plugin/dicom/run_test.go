@@ -2,11 +2,13 @@ package dicom
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coredns/caddy"
@@ -63,6 +65,49 @@ func TestStartAfterClose(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "zones")); !os.IsNotExist(err) {
 		t.Errorf("database: %v", err)
 	}
+}
+
+// TestNewZoneIsCheap: the SOA of a new zone does not need all that the site
+// publishes, which follows anyway.
+func TestNewZoneIsCheap(t *testing.T) {
+	var many strings.Builder
+	many.WriteString("domain: imaging.example.org\nnetworks: [{name: all, subnet: 192.0.2.0/24}]\ndevices:\n")
+	for i := range 200 {
+		fmt.Fprintf(&many, "  - {name: d%d, type: CT, address: 192.0.2.%d, dhcp: false, applications: [{ae-title: D%d, port: 104}]}\n", i, i+1, i)
+	}
+	l, err := loadSite(write(t, t.TempDir(), "site.yaml", many.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDicom(&config{zones: []string{domain}, site: l})
+	var rrs []dns.RR
+	if n := testing.AllocsPerRun(1, func() { rrs, err = d.newZone(domain, l.site) }); err != nil || n > 100 {
+		t.Errorf("%v allocations, %v", n, err)
+	}
+	want := soaOf(l.site, domain)
+	want.Serial = rrs[0].(*dns.SOA).Serial
+	if len(rrs) != 1 || want.Serial == 0 || want.String() != rrs[0].String() {
+		t.Errorf("%v, want %v", rrs, want)
+	}
+}
+
+// TestCloseEndsGoroutines: what a handler has started is over when it is closed.
+func TestCloseEndsGoroutines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := seeded(t, "")
+		f := new(fakeNotifier)
+		d.secondaries = f
+		if err := d.start(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // a NOTIFY is under way
+		if err := d.close(); err != nil {
+			t.Fatal(err)
+		}
+		if f.sent.Load() != 1 {
+			t.Error("NOTIFY is still under way")
+		}
+	})
 }
 
 // TestWaitingIsBounded: while zones are loaded, requests wait, but not any number.

@@ -1,6 +1,8 @@
 package dicom
 
 import (
+	"fmt"
+	"os"
 	"slices"
 	"sync"
 
@@ -19,7 +21,12 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
+	handlers, _ := c.Get(handlersKey{}).([]*Dicom)
+	if err := apart(handlers, cfg); err != nil {
+		return plugin.Error(pluginName, c.Err(err.Error()))
+	}
 	d := newDicom(cfg)
+	c.Set(handlersKey{}, append(handlers, d))
 
 	server := dnsserver.GetConfig(c)
 	server.AllowOpcode(dns.OpcodeUpdate)
@@ -28,15 +35,42 @@ func setup(c *caddy.Controller) error {
 		return d
 	})
 	c.OnStartup(func() error {
-		// transfer stands before dicom in the chain and is complete only now.
+		// transfer and tsig stand before dicom in the chain, which is complete
+		// only now.
 		if t, ok := server.Handler("transfer").(*transfer.Transfer); ok {
 			d.secondaries = t
+		}
+		if len(d.rules) > 0 && server.Handler("tsig") == nil {
+			log.Warningf("No tsig in the server block of %v: all updates are refused, whatever allow says", d.config.zones)
 		}
 		return nil
 	})
 	c.OnShutdown(d.close)
-	startWith(c, d)
+	hookStart()
 	return nil
+}
+
+// apart refuses a zone that another server block of the same instance keeps in
+// the same database: each would undo the other's site data.
+func apart(handlers []*Dicom, cfg *config) error {
+	for _, d := range handlers {
+		for _, origin := range cfg.zones {
+			if d.zones[origin] != nil && sameDatabase(d.database, cfg.database) {
+				return fmt.Errorf("zone %s of database %q stands in another server block already: serve it from one block, with all its addresses", origin, cfg.database)
+			}
+		}
+	}
+	return nil
+}
+
+// sameDatabase reports whether two paths, "" for memory, lead to one database.
+func sameDatabase(a, b string) bool {
+	if a == "" || b == "" {
+		return false
+	}
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return a == b || errX == nil && errY == nil && os.SameFile(x, y)
 }
 
 // handlersKey is where a caddy instance keeps its []*Dicom.
@@ -44,14 +78,11 @@ type handlersKey struct{}
 
 var hookMu sync.Mutex
 
-// startWith arranges that d is started as soon as its whole server is: a start-up
-// that fails later, at a busy port for example, runs no shutdown callbacks, and
-// would leave the database locked and a goroutine running.
-func startWith(c *caddy.Controller, d *Dicom) {
-	handlers, _ := c.Get(handlersKey{}).([]*Dicom)
-	c.Set(handlersKey{}, append(handlers, d))
-
-	// The hook is one for the process, and a reload by SIGUSR1 removes all hooks.
+// hookStart arranges that handlers are started as soon as their whole server is:
+// a start-up that fails later, at a busy port for example, runs no shutdown
+// callbacks, and would leave the database locked and a goroutine running. The
+// hook is one for the process, and a reload by SIGUSR1 removes all hooks.
+func hookStart() {
 	hookMu.Lock()
 	defer hookMu.Unlock()
 	if !slices.Contains(caddy.ListPlugins()["event_hooks"], pluginName) {

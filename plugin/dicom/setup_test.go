@@ -1,6 +1,7 @@
 package dicom
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -33,8 +34,13 @@ func TestParse(t *testing.T) {
 	write(t, dir, "alias", seedZone+"www 60 IN CNAME ns\n")
 	write(t, dir, "zero", strings.Replace(seedZone, " 10 ", " 0 ", 1))
 	write(t, dir, "twosoa", seedZone+"@ 60 IN SOA ns h 1 1 1 1 1\n")
+	write(t, dir, "meta", seedZone+"x 60 IN TYPE251 \\# 1 00\n")
 	write(t, dir, "broken", seedZone+"www 60 IN A 999.0.2.1\n")
 	write(t, dir, "broken.yaml", strings.Replace(siteYAML, "port: 104", "port: 104000", 2)+"nonsense: 1\n")
+
+	if err := os.Mkdir("empty", 0o700); err != nil {
+		t.Fatal(err)
+	}
 
 	const allow = "\nallow k.example.org. * *\n"
 	tests := []struct {
@@ -83,12 +89,15 @@ func TestParse(t *testing.T) {
 		{"broken site", "dicom {\nsite broken.yaml\n}", nil, "broken.yaml:13:31", nil},
 		{"all errors of a broken site", "dicom {\nsite broken.yaml\n}", nil, "nonsense", nil},
 		{"missing seed", "dicom {\nfile none" + allow + "}", nil, "no such file", nil},
+		{"missing seed beside an empty database", "dicom {\nfile none\ndatabase empty" + allow + "}", nil, "no such file", nil},
+		{"broken seed beside an empty database", "dicom {\nfile broken\ndatabase empty" + allow + "}", nil, "line: 6", nil},
 		{"seed without SOA", "dicom {\nfile nosoa" + allow + "}", nil, "no SOA", nil},
-		{"seed with DNSSEC", "dicom {\nfile signed" + allow + "}", nil, "type DS", nil},
-		{"seed with foreign names", "dicom {\nfile outside" + allow + "}", nil, "outside zone", nil},
-		{"seed with CNAME conflict", "dicom {\nfile alias" + allow + "}", nil, "CNAME and other data", nil},
-		{"seed with serial 0", "dicom {\nfile zero" + allow + "}", nil, "zero", nil},
-		{"seed with two SOA", "dicom {\nfile twosoa" + allow + "}", nil, "more than one SOA", nil},
+		{"seed with DNSSEC", "dicom {\nfile signed" + allow + "}", nil, "x.imaging.example.org. DS: type cannot be kept true", nil},
+		{"seed with foreign names", "dicom {\nfile outside" + allow + "}", nil, "www.example.net. A: outside the zone", nil},
+		{"seed with CNAME conflict", "dicom {\nfile alias" + allow + "}", nil, "CNAME record stands alone", nil},
+		{"seed with serial 0", "dicom {\nfile zero" + allow + "}", nil, "serial other than 0", nil},
+		{"seed with two SOA", "dicom {\nfile twosoa" + allow + "}", nil, "imaging.example.org. SOA: one SOA record", nil},
+		{"seed with a type that is no data", "dicom {\nfile meta" + allow + "}", nil, "x.imaging.example.org.", nil},
 		{"broken seed", "dicom {\nfile broken" + allow + "}", nil, "line: 6", nil},
 		{"seed over the limit", "dicom {\nfile zone\nmax_records 3" + allow + "}", nil, "max_records", nil},
 		{"seed over the size", "dicom {\nfile zone\nmax_bytes 100" + allow + "}", nil, "max_bytes", nil},
@@ -116,6 +125,41 @@ func TestParse(t *testing.T) {
 	}
 	if _, err := os.Stat("db"); !os.IsNotExist(err) {
 		t.Errorf("parsing has made the database: %v", err)
+	}
+}
+
+// TestOneZoneInTwoBlocks: two handlers of one zone of one database would undo
+// each other's site data.
+func TestOneZoneInTwoBlocks(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	write(t, dir, "site.yaml", siteYAML)
+	if err := os.Mkdir("zones", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("zones", "link"); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ name, first, second, err string }{
+		{"same database", "dicom " + domain + " {\nsite site.yaml\ndatabase new\n}", "dicom " + domain + " {\nsite site.yaml\ndatabase new\n}",
+			"zone imaging.example.org. of database"},
+		{"by another path", "dicom " + domain + " {\nsite site.yaml\ndatabase zones\n}", "dicom " + domain + " {\nsite site.yaml\ndatabase link\n}",
+			"stands in another server block"},
+		{"one of several zones", "dicom 192.0.2.0/24 " + domain + " {\nsite site.yaml\ndatabase zones\n}",
+			"dicom example.net " + domain + " {\nsite site.yaml\ndatabase zones\n}", "zone imaging.example.org. of database"},
+		{"another zone", "dicom " + domain + " {\nsite site.yaml\ndatabase zones\n}", "dicom 192.0.2.0/24 {\nsite site.yaml\ndatabase zones\n}", ""},
+		{"another database", "dicom " + domain + " {\nsite site.yaml\ndatabase zones\n}", "dicom " + domain + " {\nsite site.yaml\ndatabase new\n}", ""},
+		{"memory", "dicom " + domain + " {\nsite site.yaml\n}", "dicom " + domain + " {\nsite site.yaml\n}", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			i, err := caddy.Start(input(fmt.Sprintf("%s:0 {\nbind 127.0.0.1\n%s\n}\n.:0 {\nbind 127.0.0.2\n%s\n}\n", domain, tt.first, tt.second)))
+			if err == nil {
+				(&server{Instance: i}).stop()
+			}
+			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+				t.Errorf("error %v, want %q", err, tt.err)
+			}
+		})
 	}
 }
 

@@ -51,8 +51,7 @@ func (s fileState) same(o fileState) bool {
 // bound to, else that of an interface in one of the site's networks. Where there
 // is no such address, somebody else has to publish it, or nobody follows the NS.
 func withServerAddress(s *site.Site, listen []string, interfaces func() []netip.Addr) *site.Site {
-	own := func(ns site.NameServer) bool { return !ns.Address.IsValid() && ns.Host == "ns."+s.Domain }
-	if !slices.ContainsFunc(s.NameServers, own) {
+	if !lacksAddress(s) {
 		return s
 	}
 	address := serverAddress(s, listen, interfaces)
@@ -62,11 +61,20 @@ func withServerAddress(s *site.Site, listen []string, interfaces func() []netip.
 	c := *s
 	c.NameServers = slices.Clone(s.NameServers)
 	for i, ns := range c.NameServers {
-		if own(ns) {
+		if isOwn(s, ns) {
 			c.NameServers[i].Address = address
 		}
 	}
 	return &c
+}
+
+// lacksAddress reports whether s has a name server that needs this server's address.
+func lacksAddress(s *site.Site) bool {
+	return slices.ContainsFunc(s.NameServers, func(ns site.NameServer) bool { return isOwn(s, ns) })
+}
+
+func isOwn(s *site.Site, ns site.NameServer) bool {
+	return !ns.Address.IsValid() && ns.Host == "ns."+s.Domain
 }
 
 func serverAddress(s *site.Site, listen []string, interfaces func() []netip.Addr) netip.Addr {
@@ -84,8 +92,9 @@ func serverAddress(s *site.Site, listen []string, interfaces func() []netip.Addr
 	return netip.Addr{}
 }
 
-// interfaceAddresses returns the addresses of this host, none if it cannot tell.
-func interfaceAddresses() []netip.Addr {
+// interfaceAddresses returns the addresses of this host, none if it cannot tell;
+// a variable so that tests can bring an interface up.
+var interfaceAddresses = func() []netip.Addr {
 	all, err := net.InterfaceAddrs()
 	if err != nil {
 		return nil

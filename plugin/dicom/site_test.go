@@ -1,10 +1,12 @@
 package dicom
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -207,6 +209,40 @@ func TestSiteReload(t *testing.T) {
 			t.Errorf("serial %d, want %d: nothing has changed", got, serial)
 		}
 	})
+}
+
+// TestServerAddressComesLate: CoreDNS may start before its interfaces are up.
+func TestServerAddressComesLate(t *testing.T) {
+	was := interfaceAddresses
+	var up atomic.Bool
+	interfaceAddresses = func() []netip.Addr {
+		if up.Load() {
+			return []netip.Addr{netip.MustParseAddr("192.0.2.9")}
+		}
+		return nil
+	}
+	t.Cleanup(func() { interfaceAddresses = was })
+	dir := t.TempDir()
+	write(t, dir, "site.yaml", strings.Replace(siteYAML, "name-servers: [{host: ns1, address: 192.0.2.2}]\n", "", 1))
+	mark := logged.len()
+	s := startSite(t, dir)
+	defer s.stop()
+	s.want(t, domain, "NS", "ns."+domain)
+	s.want(t, "ns."+domain, "A", "NXDOMAIN")
+	const warning = "Name server ns.imaging.example.org. has no address"
+	if text := logged.since(mark); strings.Count(text, warning) != 1 {
+		t.Errorf("no warning:\n%s", text)
+	}
+	up.Store(true)
+	eventually(t, "the address", func() bool { return s.answer(t, "ns."+domain, "A") == "192.0.2.9" })
+	eventually(t, "its pointer", func() bool { return s.answer(t, "9.2.0.192.in-addr.arpa.", "PTR") == "ns."+domain })
+	serial := s.serial(t, domain)
+	up.Store(false) // an interface that goes for a while takes nothing with it
+	time.Sleep(5 * watchInterval)
+	s.want(t, "ns."+domain, "A", "192.0.2.9")
+	if got := s.serial(t, domain); got != serial || strings.Count(logged.since(mark), warning) != 1 {
+		t.Errorf("serial %d, want %d", got, serial)
+	}
 }
 
 func TestSiteWarnings(t *testing.T) {

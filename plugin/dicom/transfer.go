@@ -34,7 +34,8 @@ func (d *Dicom) Transfer(origin string, serial uint32) (<-chan []dns.RR, error) 
 func send(ch chan<- []dns.RR, snapshot *zone.Snapshot, serial uint32) {
 	defer close(ch)
 	soa := []dns.RR{snapshot.SOA()}
-	if serial != 0 && !older(serial, snapshot.Serial()) {
+	// Not older: RFC 1982 section 3.2.
+	if serial != 0 && int32(snapshot.Serial()-serial) <= 0 {
 		ch <- soa
 		return
 	}
@@ -50,6 +51,3 @@ func send(ch chan<- []dns.RR, snapshot *zone.Snapshot, serial uint32) {
 	}
 	ch <- soa
 }
-
-// older reports whether serial a comes before b (RFC 1982 section 3.2).
-func older(a, b uint32) bool { return a != b && b-a < 1<<31 }

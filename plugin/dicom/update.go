@@ -2,11 +2,16 @@ package dicom
 
 import (
 	"context"
+	"time"
 
 	"github.com/coredns/coredns/plugin/tsig"
 
 	"github.com/miekg/dns"
 )
+
+// updateTimeout bounds how long an UPDATE waits for a disk that has stalled: its
+// client has given up by then. A variable so that tests need not wait.
+var updateTimeout = 10 * time.Second
 
 // serveUpdate answers one UPDATE message (RFC 2136 section 3). Who sent it is
 // known from the tsig plugin alone.
@@ -26,7 +31,8 @@ func (d *Dicom) serveUpdate(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 }
 
 // update carries the transaction out and returns when it is durable and
-// published, or has changed nothing.
+// published, or has changed nothing. Only after the timeout may the outcome be
+// unknown.
 func (d *Dicom) update(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, s *served) int {
 	key, ok := tsig.ValidatedKeyName(ctx)
 	if !ok {
@@ -46,6 +52,8 @@ func (d *Dicom) update(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, s 
 	}
 
 	permit := func(name string, t uint16) bool { return d.rules.allow(key, s.origin, name, t) }
+	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
+	defer cancel()
 	rcode, err := z.Update(ctx, r.Answer, r.Ns, permit)
 	switch rcode {
 	case dns.RcodeServerFailure:

@@ -1,12 +1,14 @@
 package dicom
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,8 +83,56 @@ func TestUpdateAuthentication(t *testing.T) {
 	})
 }
 
+// TestKeyWithoutRulesLearnsNothing: prerequisites alone would tell it what the
+// zone holds.
+func TestKeyWithoutRulesLearnsNothing(t *testing.T) {
+	mark := logged.len()
+	s := start(t, block(fmt.Sprintf("site %s\nallow %s * *", write(t, t.TempDir(), "site.yaml", siteYAML), key)))
+	if strings.Contains(logged.since(mark), "No tsig") {
+		t.Error("warning in a block with tsig")
+	}
+	for name, want := range map[string]int{"oldmr." + domain: dns.RcodeSuccess, "none." + domain: dns.RcodeNameError} {
+		m := new(dns.Msg).SetUpdate(domain)
+		m.NameUsed([]dns.RR{&dns.ANY{Hdr: dns.RR_Header{Name: name}}})
+		if r := s.exchange(t, "tcp", m.Copy(), key, secret); r.Rcode != want {
+			t.Errorf("%s, key with a rule: %s", name, dns.RcodeToString[r.Rcode])
+		}
+		if r := s.exchange(t, "tcp", m.Copy(), otherKey, otherSecret); r.Rcode != dns.RcodeRefused {
+			t.Errorf("%s, key without: %s", name, dns.RcodeToString[r.Rcode])
+		}
+	}
+}
+
+// TestUpdateBehindStalledDisk: who waits gets an answer in bounded time, and
+// the update is not done later.
+func TestUpdateBehindStalledDisk(t *testing.T) {
+	was := updateTimeout
+	updateTimeout = 100 * time.Millisecond
+	t.Cleanup(func() { updateTimeout = was })
+	s := start(t, block(fmt.Sprintf("site %s\nallow %s * *", write(t, t.TempDir(), "site.yaml", siteYAML), key)))
+	z := s.handler().zones[domain].zone.Load()
+	stalled, goOn, done := make(chan bool), make(chan bool), make(chan bool)
+	go func() {
+		defer close(done)
+		z.Update(t.Context(), nil, []dns.RR{rr(t, "x.imaging.example.org. 300 A 192.0.2.1")}, func(string, uint16) bool {
+			close(stalled)
+			<-goOn
+			return false
+		})
+	}()
+	<-stalled
+	resume := sync.OnceFunc(func() { close(goOn); <-done })
+	defer resume()
+	s.update(t, dns.RcodeServerFailure, domain, "pc.imaging.example.org. 300 A 192.0.2.120")
+	s.want(t, "oldmr."+domain, "A", "192.0.2.20")
+	resume()
+	s.update(t, dns.RcodeSuccess, domain, "ws7.imaging.example.org. 300 A 192.0.2.121")
+	s.want(t, "pc."+domain, "A", "NXDOMAIN")
+}
+
 func TestUpdateWithoutTSIGPlugin(t *testing.T) {
 	dir := t.TempDir()
+	mark := logged.len()
 	s := start(t, fmt.Sprintf(`imaging.example.org:0 {
 		bind 127.0.0.1
 		dicom {
@@ -91,6 +141,9 @@ func TestUpdateWithoutTSIGPlugin(t *testing.T) {
 		}
 	}`, write(t, dir, "site.yaml", siteYAML), key))
 	// Without tsig a signature means nothing, whatever it is.
+	if text := logged.since(mark); strings.Count(text, "No tsig in the server block") != 1 {
+		t.Errorf("no warning that allow is in vain:\n%s", text)
+	}
 	for _, k := range []string{"", key} {
 		m := change(t, domain, "pc.imaging.example.org. 300 A 192.0.2.120")
 		if k != "" {
@@ -178,6 +231,21 @@ func TestRestartKeepsData(t *testing.T) {
 			}
 			s.Instance = i
 			check(t, s)
+		}
+	})
+	t.Run("reload when the old instance cannot be closed", func(t *testing.T) {
+		mark := logged.len()
+		old := s.handler()
+		release := old.release
+		old.release = func() error { return errors.Join(release(), errors.New("disk gone")) }
+		i, err := s.Restart(input(string(s.Caddyfile().Body())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Instance = i
+		check(t, s)
+		if text := logged.since(mark); !strings.Contains(text, "Closing database") || !strings.Contains(text, "disk gone") {
+			t.Errorf("not in the log:\n%s", text)
 		}
 	})
 	t.Run("failed reload", func(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
+
 	"golang.org/x/time/rate"
 )
 
@@ -11,12 +13,18 @@ import (
 // tests need not wait.
 var watchInterval = time.Second
 
-// A watcher applies a site file whenever it has changed. It looks at the file
-// from time to time: that also works for mounted configuration and network file
-// systems, where notifications by the kernel do not.
+// A watcher applies a site file whenever it has changed, and again when an
+// address of this server comes that was missing: CoreDNS may start before the
+// interfaces are up. It looks at the file from time to time: that also works for
+// mounted configuration and network file systems, where notifications by the
+// kernel do not.
 type watcher struct {
 	path  string
 	apply func(context.Context, loadedSite) error
+
+	current loadedSite // the version in use
+	lacking bool       // it needs an address of this server, and there was none
+	lacks   func(*site.Site) bool
 
 	loaded  fileState   // the version that was read last, right or wrong
 	last    fileState   // what stood there at the last look
@@ -57,14 +65,18 @@ func (w *watcher) look(ctx context.Context) {
 		}
 		w.pending = &l
 	}
+	if w.pending == nil && w.lacking && !w.lacks(w.current.site) {
+		w.pending = &w.current
+	}
 	if w.pending == nil {
 		return
 	}
+	lacking := w.lacks(w.pending.site) // before it is applied: better once too often
 	if err := w.apply(ctx, *w.pending); ctx.Err() != nil {
 		return // the server ends; the next one reads the file itself
 	} else if err != nil {
 		w.failures.Do(func() { log.Errorf("Site file %s: %v", w.path, err) })
 		return // with the next look
 	}
-	w.pending = nil
+	w.current, w.lacking, w.pending = *w.pending, lacking, nil
 }

@@ -26,18 +26,11 @@ type Candidate struct {
 	pack  *packer
 
 	explicitSOA bool // an SOA record of the transaction itself gave the serial
+	cuts        bool // there may be a node for which isCut holds
 }
 
 func newCandidate(a *apex, base *state, p *packer) *Candidate {
-	return &Candidate{apex: a, base: base, over: make(map[string]*node), pack: p}
-}
-
-// Serial is the serial of the zone before the transaction.
-func (c *Candidate) Serial() uint32 {
-	if soa := c.base.soa(); soa != nil {
-		return soa.Serial
-	}
-	return 0
+	return &Candidate{apex: a, base: base, over: make(map[string]*node), pack: p, cuts: base.cuts > 0}
 }
 
 // RRset returns the records of a type at a name; nil if there are none. The caller must not change them.
@@ -50,12 +43,6 @@ func (c *Candidate) RRset(name string, t uint16) []dns.RR {
 		return set.records()
 	}
 	return nil
-}
-
-// Exists reports whether any record stands at the name.
-func (c *Candidate) Exists(name string) bool {
-	key, ok := c.apex.keyOf(name)
-	return ok && c.get(key) != nil
 }
 
 func (c *Candidate) get(key string) *node {
@@ -120,8 +107,21 @@ func own(n *node, rr dns.RR) dns.RR {
 	return rr
 }
 
-// setTTL gives every record of an owned RRset the TTL.
+// setTTL gives an owned RRset the TTL: its first record now, the others when it settles.
 func (s *rrset) setTTL(ttl uint32) {
+	if s.ttl() != ttl {
+		s.rrs[0] = withTTL(s.rrs[0], ttl)
+	}
+	s.unsettled = true
+}
+
+// settle gives every record the TTL of the first.
+func (s *rrset) settle() {
+	if !s.unsettled {
+		return
+	}
+	s.unsettled = false
+	ttl := s.ttl()
 	for i, rr := range s.rrs {
 		if rr.Header().Ttl != ttl {
 			s.rrs[i] = withTTL(rr, ttl)
@@ -130,11 +130,16 @@ func (s *rrset) setTTL(ttl uint32) {
 }
 
 func (s *rrset) remove(i int) {
+	if i == 0 {
+		s.settle()
+	}
 	s.rrs = slices.Delete(s.rrs, i, i+1)
 	if i < int(s.site) {
 		s.site--
 	}
 }
+
+func tooMany() error { return fmt.Errorf("RRset of more than %d records: %w", maxRRset, ErrLimit) }
 
 func siteError(n *node, t uint16) error {
 	return fmt.Errorf("%s %s: %w", n.name, typeName(t), ErrSiteRecord)
@@ -157,6 +162,12 @@ func (c *Candidate) add(key string, rr dns.RR) error {
 	if n.set(dns.TypeCNAME) != nil {
 		return nil
 	}
+	if set == nil && (h.Rrtype == dns.TypeDNAME || h.Rrtype == dns.TypeNS && key != "") {
+		if c.hidesSite(key, h.Rrtype) {
+			return fmt.Errorf("%s %s would hide the site's records: %w", h.Name, typeName(h.Rrtype), ErrSiteRecord)
+		}
+		c.cuts = true
+	}
 	if h.Rrtype == dns.TypeDNAME { // RFC 6672 section 5.2
 		return c.replaceOnly(key, n, set, rr)
 	}
@@ -171,17 +182,19 @@ func (c *Candidate) add(key string, rr dns.RR) error {
 		replaces = slices.IndexFunc(set.rrs, func(r dns.RR) bool { return sameService(r, rr) })
 	}
 	if set.site > 0 {
-		// A PTR record may stand beside the site's, with their TTL.
 		switch {
 		case i >= 0 && (h.Rrtype == dns.TypePTR || h.Ttl == set.ttl()):
 			return nil
-		case h.Rrtype != dns.TypePTR:
+		case !joint(key, h.Rrtype):
 			return siteError(n, h.Rrtype)
 		}
 		h.Ttl = set.ttl()
 	}
 	if i >= 0 && h.Ttl == set.ttl() {
 		return nil
+	}
+	if replaces < 0 && len(set.rrs) >= maxRRset {
+		return recordError(rr, tooMany())
 	}
 	s := c.editSet(key, h.Name, h.Rrtype)
 	if replaces >= 0 {
@@ -191,6 +204,27 @@ func (c *Candidate) add(key string, rr dns.RR) error {
 	}
 	s.setTTL(h.Ttl)
 	return nil
+}
+
+// joint reports whether records of others may stand in one RRset with the site's, and take their TTL: the PTR records
+// of service discovery (RFC 6763), which every service adds to, and whose owner begins with an underscore. The PTR
+// records of addresses are not.
+func joint(key string, t uint16) bool {
+	if t != dns.TypePTR || key == "" {
+		return false
+	}
+	label := strings.LastIndexByte(key[:len(key)-1], keyEnd) + 1
+	return key[label] == '_'
+}
+
+// hidesSite reports whether a delegation (NS) or a DNAME record at key takes names away that have records of the site:
+// those below it, and with NS its own.
+func (c *Candidate) hidesSite(key string, t uint16) (hides bool) {
+	c.base.site.Ascend(key, func(k string) bool {
+		hides = strings.HasPrefix(k, key) && (t == dns.TypeNS || k != key)
+		return t == dns.TypeDNAME && k == key
+	})
+	return hides
 }
 
 // addSOA takes an SOA record with a newer serial (RFC 1982) and ignores any other.
@@ -233,7 +267,7 @@ func (c *Candidate) removeName(key string) error {
 		return nil
 	}
 	for _, set := range n.sets { // first look, then touch
-		if !keptAtApex(key, set.typ) && set.site > 0 && set.typ != dns.TypePTR {
+		if !keptAtApex(key, set.typ) && set.site > 0 && !joint(key, set.typ) {
 			return siteError(n, set.typ)
 		}
 	}
@@ -249,14 +283,14 @@ func (c *Candidate) removeName(key string) error {
 	return nil
 }
 
-// removeSet deletes an RRset (section 3.4.2.3). Of PTR records it deletes those that are not the site's.
+// removeSet deletes an RRset (section 3.4.2.3); of a joint one, the records that are not the site's.
 func (c *Candidate) removeSet(key string, t uint16) error {
 	n := c.get(key)
 	set := n.set(t)
 	if set == nil || keptAtApex(key, t) {
 		return nil
 	}
-	if set.site > 0 && t != dns.TypePTR {
+	if set.site > 0 && !joint(key, t) {
 		return siteError(n, t)
 	}
 	if int(set.site) == len(set.rrs) {
@@ -313,6 +347,7 @@ func (c *Candidate) difference() (difference, error) {
 	var d difference
 	keep := c.order[:0]
 	for _, key := range c.order {
+		c.over[key].settle()
 		before := len(d.removed) + len(d.added)
 		if err := c.compareNode(key, &d); err != nil {
 			return difference{}, err
@@ -450,6 +485,15 @@ func (c *Candidate) number(d *difference) error {
 	d.removed = append(d.removed, delta{"", was.rrs[0], was.site > 0})
 	d.added = append(d.added, delta{"", soa, s.site > 0})
 	return nil
+}
+
+func (n *node) settle() {
+	if n == nil {
+		return
+	}
+	for i := range n.sets {
+		n.sets[i].settle()
+	}
 }
 
 // seal makes the nodes of the candidate immutable.

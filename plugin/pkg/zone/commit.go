@@ -17,7 +17,8 @@ type job struct {
 	ctx   context.Context
 	zone  *Zone
 	run   func(c *Candidate) verdict // a transaction
-	after bool                       // run Derive and count limits
+	after bool                       // run Derive
+	rules *Derive                    // that the zone gets if run succeeds; nil: it keeps its own
 	exec  func() error               // other work, alone
 
 	taken   atomic.Bool // by the committer, or by a caller that gave up
@@ -81,6 +82,9 @@ func (s *Store) commitLoop() {
 		case <-s.quit:
 			s.shutdown()
 			return
+		case <-s.alarm.wake:
+			_ = s.execute(s.heal) // the guard told why; if this fails, the next job tries again and tells
+			continue
 		case first = <-s.jobs:
 		}
 		group = append(group[:0], first)
@@ -140,6 +144,7 @@ func (s *Store) execute(f func() error) (err error) {
 type pending struct {
 	zone    *Zone
 	backup  state
+	rules   Derive // before the group
 	changes []difference
 	content bool
 }
@@ -172,7 +177,7 @@ func (s *Store) commit(group []*job) {
 	})
 	if err != nil {
 		for _, p := range zones {
-			p.zone.master = p.backup
+			p.zone.master, p.zone.derive = p.backup, p.rules
 		}
 		for _, j := range running {
 			j.changed = false
@@ -204,7 +209,7 @@ func pendingOf(zones *[]*pending, z *Zone) *pending {
 			return p
 		}
 	}
-	p := &pending{zone: z, backup: z.master.copy()}
+	p := &pending{zone: z, backup: z.master.copy(), rules: z.derive}
 	*zones = append(*zones, p)
 	return p
 }
@@ -217,7 +222,13 @@ func (s *Store) transact(j *job, p *pending) error {
 	var d difference
 	v := s.evaluate(j, c, &d)
 	j.rcode, j.err = v.rcode, v.err
-	if v.rcode != dns.RcodeSuccess || v.err != nil || d.empty() {
+	if v != accepted {
+		return nil
+	}
+	if j.rules != nil {
+		z.derive = *j.rules
+	}
+	if d.empty() {
 		return nil
 	}
 	c.install(&z.master, &d)
@@ -247,8 +258,8 @@ func (s *Store) evaluate(j *job, c *Candidate, d *difference) (v verdict) {
 		return accepted
 	}
 	cfg := j.zone.config.Load()
-	if j.after && cfg.Derive != nil {
-		if err := c.derive(cfg.Derive); err != nil {
+	if rules := j.zone.derive; j.after && rules != nil {
+		if err := c.derive(rules); err != nil {
 			return failed(err)
 		}
 		if *d, err = c.difference(); err != nil {
@@ -330,22 +341,20 @@ func (s *Store) heal() error {
 		return nil
 	}
 	if s.db != nil {
-		cause := s.guard.broken()
-		if cause == nil {
+		if s.guard.failed() == nil {
 			return nil
 		}
-		s.guard.fail(cause) // nothing may be written while it closes
-		_ = closeDB(s.db)   // what it says is about files that are frozen
+		_ = closeDB(s.db) // what it says is about files that are frozen
 		s.db = nil
 	}
 	if now := time.Now(); now.Before(s.retry) {
 		return errors.New("database failed a moment ago")
 	}
+	s.retry = time.Now().Add(s.reopenIn) // also if it opens, and fails again at once
 	if err := s.openDB(); err != nil {
-		s.retry = time.Now().Add(s.reopenIn)
 		return fmt.Errorf("opening database again: %w", err)
 	}
-	s.log.Info("zone database works again", "dir", s.dir)
+	s.recovered.Do(func() { s.log.Info("zone database works again", "dir", s.dir) })
 	return nil
 }
 

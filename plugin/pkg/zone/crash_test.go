@@ -22,7 +22,7 @@ const crashDir = "DICOMNAM_TEST_ZONE_CRASH"
 func TestCrashChild(t *testing.T) {
 	dir := os.Getenv(crashDir)
 	if dir == "" {
-		t.Skip("runs in a process of its own, from TestCrash")
+		return // not the child
 	}
 	s, err := zone.Open(dir, zone.Options{})
 	if err != nil {

@@ -163,7 +163,7 @@ func (a *apex) cutOwner(b []byte, key string) (name string, rest []byte, err err
 
 func unpackData(t uint16, ttl uint32, data []byte) (dns.RR, error) {
 	switch {
-	case metaType(t) || unsupportedType(t):
+	case metaType(t) || !Supported(t):
 		return nil, corrupt("record of type %s", typeName(t))
 	case len(data) > 1<<16-1:
 		return nil, corrupt("record data of %d octets", len(data))

@@ -21,9 +21,10 @@
 //
 // # Whose record
 //
-// An RRset knows how many of its records belong to the administrator's site file. UPDATE cannot change those. The
-// [Derive] hook lets such records follow the life of others inside the very transaction that changes those: a service
-// appears and vanishes with the address of its host, in the same serial (fate sharing, RFC 5505 section 3.2.1).
+// An RRset knows how many of its records belong to the administrator's site file. UPDATE cannot change those, nor hide
+// them behind a delegation or a DNAME record. The [Derive] hook, which comes and goes with them, lets such records follow
+// the life of others inside the very transaction that changes those: a service appears and vanishes with the address of
+// its host, in the same serial (fate sharing, RFC 5505 section 3.2.1).
 //
 // # On disk
 //

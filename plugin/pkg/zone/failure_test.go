@@ -159,7 +159,8 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// everyWrite is how many writes lie between two that the test of a failing disk lets fail; 1 tries each.
+// everyWrite is how many writes lie between two that the test of a failing disk lets fail, after the first 60, each of
+// which it lets fail.
 var everyWrite = flag.Int("every-write", 29, "let every n-th write fail in TestFailingDisk")
 
 // faults fails write operations: the one number `at`, or all from there on.
@@ -193,7 +194,7 @@ func TestFailingDisk(t *testing.T) {
 	step := int64(*everyWrite)
 	for _, forever := range []bool{false, true} {
 		reached := true
-		for at := int64(0); reached && at < 600; at += step {
+		for at := int64(0); reached && at < 600; {
 			f := &faults{at: at, forever: forever}
 			mem := vfs.NewCrashableMem()
 			s, z := openMem(t, errorfs.Wrap(mem, f))
@@ -255,9 +256,105 @@ func TestFailingDisk(t *testing.T) {
 			if t.Failed() {
 				return
 			}
+			if at++; at > 60 {
+				at += step - 1
+			}
 		}
 	}
 }
+
+// A disk that takes logs and no tables does not keep the process busy, and makes no more noise than it needs to.
+func TestFullDiskIsQuiet(t *testing.T) {
+	for _, frozen := range []bool{false, true} {
+		t.Run(fmt.Sprintf("log fails too: %t", frozen), func(t *testing.T) {
+			var full atomic.Bool
+			var tries, lines atomic.Int64
+			fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if full.Load() && op.Kind == errorfs.OpCreate && (strings.HasSuffix(op.Path, ".sst") || frozen && isLog(op.Path)) {
+					tries.Add(1)
+					return syscall.ENOSPC
+				}
+				return nil
+			}))
+			s, err := Open("db", Options{FS: fs, Logger: slog.New(lineCounter{&lines})})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			s.reopenIn = 10 * time.Millisecond
+			z, err := s.Zone(testOrigin, testSeed(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			full.Store(true)
+			j := newJob(context.Background())
+			j.exec = func() error { _, err := s.db.AsyncFlush(); return err }
+			if err := s.submit(j); err != nil {
+				t.Fatal(err)
+			}
+			for tries.Load() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(300 * time.Millisecond)
+			if n := tries.Load(); n > 20 {
+				t.Errorf("%d tries while nobody asked for anything", n)
+			}
+			for range 20 { // a steady stream of updates
+				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+				_, _ = z.Update(ctx, nil, pair(t, 1, ""), permitAll)
+				cancel()
+				time.Sleep(10 * time.Millisecond)
+			}
+			if n := lines.Load(); n == 0 || n > 4 {
+				t.Errorf("%d lines in the log", n)
+			}
+			full.Store(false)
+			time.Sleep(2 * s.reopenIn)
+			if rcode, err := z.Update(context.Background(), nil, pair(t, 2, ""), permitAll); rcode != dns.RcodeSuccess {
+				t.Errorf("the disk works again: %d, %v", rcode, err)
+			}
+		})
+	}
+}
+
+// A flush that fails once is made up for without waiting for the next update.
+func TestFailedFlushHeals(t *testing.T) {
+	var full atomic.Bool
+	var lines atomic.Int64
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".sst") && full.CompareAndSwap(true, false) {
+			return syscall.ENOSPC
+		}
+		return nil
+	}))
+	s, err := Open("db", Options{FS: fs, Logger: slog.New(lineCounter{&lines})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Zone(testOrigin, testSeed(t)); err != nil {
+		t.Fatal(err)
+	}
+	full.Store(true)
+	j := newJob(context.Background())
+	j.exec = func() error { _, err := s.db.AsyncFlush(); return err }
+	if err := s.submit(j); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); lines.Load() < 2; time.Sleep(time.Millisecond) { // failed, and works again
+		if time.Now().After(deadline) {
+			t.Fatalf("%d lines in the log", lines.Load())
+		}
+	}
+}
+
+// lineCounter is a logger that counts.
+type lineCounter struct{ n *atomic.Int64 }
+
+func (c lineCounter) Enabled(context.Context, slog.Level) bool      { return true }
+func (c lineCounter) Handle(_ context.Context, r slog.Record) error { c.n.Add(1); return nil }
+func (c lineCounter) WithAttrs([]slog.Attr) slog.Handler            { return c }
+func (c lineCounter) WithGroup(string) slog.Handler                 { return c }
 
 // A group that fails is told so whole, also those in it that needed no write, because they saw what never was.
 func TestFailedGroup(t *testing.T) {
@@ -290,6 +387,23 @@ func TestFailedGroup(t *testing.T) {
 		if rcode := <-rcodes; rcode != dns.RcodeServerFailure {
 			t.Errorf("%s", dns.RcodeToString[rcode])
 		}
+	}
+	// Rules that came in a group that fails are not kept.
+	group := []*job{newJob(context.Background()), newJob(context.Background())}
+	for i, j := range group {
+		var rules Derive = func(*Candidate, []string) []Change { return nil }
+		j.zone, j.rules = z, &rules
+		j.run = func(c *Candidate) verdict {
+			if i == 0 {
+				return accepted
+			}
+			return c.update(nil, pair(t, 9, ""), permitAll)
+		}
+	}
+	both := newJob(context.Background())
+	both.exec = func() error { s.commit(group); return nil }
+	if _, err := z.do(both); err != nil || z.derive != nil {
+		t.Errorf("%v, rules %p", err, z.derive)
 	}
 	// Failing prerequisites need no disk.
 	rcode, err := z.Update(context.Background(), []dns.RR{&dns.ANY{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeANY, Class: dns.ClassANY}}}, nil, permitAll)
@@ -357,7 +471,7 @@ func TestCorruptDatabase(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			db, err := pebble.Open("db", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatTableFormatV6, Logger: newGuard(fs, slog.New(slog.DiscardHandler))})
+			db, err := pebble.Open("db", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatTableFormatV6, Logger: newGuard(fs, slog.New(slog.DiscardHandler), newAlarm())})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,26 +10,37 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/time/rate"
 )
 
 // Pebble ends the process when its log cannot be written: that is right for a database, and wrong for a name server,
 // which has to go on answering questions. guard stands between Pebble and the file system and does what the end of the
 // process would do, for the files alone: at the first failure that Pebble could not survive, the files freeze as they
-// are. From then on nothing reaches the disk; Pebble is told that its log is fine, so that it neither panics nor hangs;
-// and whoever commits asks failed() before believing a success. Then the database is closed and opened anew, and finds
+// are. From then on nothing reaches the disk; Pebble is told that all it writes is fine, so that it neither panics nor
+// hangs; and whoever commits asks failed() before believing a success. Then the database is closed and opened anew, and finds
 // what it would have found after a crash.
 type guard struct {
 	vfs.FS
-	real   bool // the operating system's files: keep them private
-	log    *slog.Logger
-	cause  atomic.Pointer[error] // set once: frozen
-	unwell atomic.Pointer[error] // something in the background failed; the files are not frozen
+	real  bool // the operating system's files: keep them private
+	log   *slog.Logger
+	alarm *alarm
+	cause atomic.Pointer[error] // set once: frozen
 }
 
 var errFrozen = errors.New("database is stopped after a failure")
 
-func newGuard(fs vfs.FS, log *slog.Logger) *guard {
-	g := &guard{FS: fs, log: log}
+// alarm is how the guards of a Store, which follow one another, are heard.
+type alarm struct {
+	wake  chan struct{}  // holds one token while a database should be opened anew
+	lines rate.Sometimes // in the log about failures
+}
+
+func newAlarm() *alarm {
+	return &alarm{wake: make(chan struct{}, 1), lines: rate.Sometimes{Interval: failureLines}}
+}
+
+func newGuard(fs vfs.FS, log *slog.Logger, a *alarm) *guard {
+	g := &guard{FS: fs, log: log, alarm: a}
 	if fs == nil {
 		g.FS, g.real = vfs.Default, true
 	}
@@ -39,7 +50,7 @@ func newGuard(fs vfs.FS, log *slog.Logger) *guard {
 // fail freezes the files.
 func (g *guard) fail(err error) {
 	if g.cause.CompareAndSwap(nil, &err) {
-		g.log.Error("zone database failed; it will be opened again", "error", err)
+		g.alarm.lines.Do(func() { g.log.Error("zone database failed; it will be opened again", "error", err) })
 	}
 }
 
@@ -51,19 +62,14 @@ func (g *guard) failed() error {
 	return nil
 }
 
-// broken is why the database should be opened anew before the next commit, nil if it need not be.
-func (g *guard) broken() error {
-	if p := g.unwell.Load(); p != nil && g.failed() == nil {
-		return *p
-	}
-	return g.failed()
-}
-
-// background is told about flushes and compactions that failed. Pebble tries those again; but while they fail commits
-// would in the end wait for them, and a client is better told SERVFAIL.
+// background is told about flushes and compactions that failed. Pebble would try those again without a pause, commits
+// would in the end wait for them, and Pebble's Open does so from the beginning. So the files freeze, which lets all of
+// these come to an end, and the committer is woken to open the database anew.
 func (g *guard) background(err error) {
-	if g.failed() == nil && g.unwell.CompareAndSwap(nil, &err) {
-		g.log.Warn("zone database cannot tidy up", "error", err)
+	g.fail(err)
+	select {
+	case g.alarm.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -93,36 +99,29 @@ func (g *guard) private(name string) error {
 	return os.Chmod(name, 0o600)
 }
 
-// open wraps a file that open made; a log that cannot be made is a pretended one.
+// open wraps a file that open made. Once the files are frozen, and where a log cannot be made, it is a pretended one.
 func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, error) {
-	if isLog(name) {
-		if g.failed() == nil {
-			f, err := open()
-			if err == nil {
-				if err = g.private(name); err == nil {
+	if g.failed() == nil {
+		f, err := open()
+		if err == nil {
+			if err = g.private(name); err == nil {
+				if isLog(name) {
 					return &logFile{f, g}, nil
 				}
-				err = errors.Join(err, f.Close())
+				return &plainFile{f, g}, nil
 			}
-			g.fail(fmt.Errorf("making log: %w", err))
+			err = errors.Join(err, f.Close())
 		}
-		f, err := vfs.NewMem().Create("log", vfs.WriteCategoryUnspecified)
-		if err != nil {
+		if !isLog(name) {
 			return nil, err
 		}
-		return &logFile{f, g}, nil
+		g.fail(fmt.Errorf("making log: %w", err))
 	}
-	if g.failed() != nil {
-		return nil, errFrozen
-	}
-	f, err := open()
+	f, err := vfs.NewMem().Create("file", vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return nil, err
 	}
-	if err := g.private(name); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &plainFile{f, g}, nil
+	return &logFile{f, g}, nil
 }
 
 // Create implements vfs.FS, as do the methods after it.
@@ -195,24 +194,35 @@ type plainFile struct {
 
 func (f *plainFile) Write(p []byte) (int, error) {
 	if f.g.failed() != nil {
-		return 0, errFrozen
+		return len(p), nil
 	}
 	return f.File.Write(p)
 }
 
 func (f *plainFile) WriteAt(p []byte, off int64) (int, error) {
 	if f.g.failed() != nil {
-		return 0, errFrozen
+		return len(p), nil
 	}
 	return f.File.WriteAt(p, off)
 }
 
-func (f *plainFile) Sync() error     { return f.g.unlessFrozen(f.File.Sync) }
-func (f *plainFile) SyncData() error { return f.g.unlessFrozen(f.File.SyncData) }
+func (f *plainFile) Sync() error {
+	if f.g.failed() != nil {
+		return nil
+	}
+	return f.File.Sync()
+}
+
+func (f *plainFile) SyncData() error {
+	if f.g.failed() != nil {
+		return nil
+	}
+	return f.File.SyncData()
+}
 
 func (f *plainFile) SyncTo(length int64) (bool, error) {
 	if f.g.failed() != nil {
-		return false, errFrozen
+		return false, nil
 	}
 	return f.File.SyncTo(length)
 }

@@ -20,13 +20,16 @@ type Result struct {
 	Authoritative bool
 	// Target is the name outside the zone at which a chain of aliases ends: the caller may go on there. Else "".
 	Target string
+
+	referral bool // the records in Ns delegate
 }
 
 // Lookup answers a question of class IN (RFC 1034 section 4.3.2, RFC 4592, RFC 6672).
 //
 // Records are returned with their owner name as stored; those that come from a wildcard, with the name that was asked
 // for. ANY is answered with one RRset (RFC 8482 section 4.1). A negative answer has the SOA record in Ns, with the TTL
-// of RFC 2308. Positive answers have no authority section. A name outside the zone is REFUSED. Transfers are the
+// of RFC 2308. Positive answers have no authority section: RFC 1034 asks for none, no resolver needs it, and two NS records
+// make a small answer half as long again and signed ones much longer. A loop of aliases is SERVFAIL. A name outside the zone is REFUSED. Transfers are the
 // caller's to answer, from [Snapshot.All].
 func (s *Snapshot) Lookup(qname string, qtype uint16) Result {
 	res := Result{Authoritative: true}
@@ -40,8 +43,12 @@ func (s *Snapshot) Lookup(qname string, qtype uint16) Result {
 			res.Target = name
 			return res
 		}
-		if len(visited) == maxChain || slices.Contains(visited, key) {
-			return res // a loop, or as good as one: what was found is true
+		if slices.Contains(visited, key) {
+			res.Rcode = dns.RcodeServerFailure // a loop is signalled as an error (RFC 1034 section 3.6.2)
+			return res
+		}
+		if len(visited) == maxChain {
+			return res // what was found is true, and the resolver can go on from there
 		}
 		next, done := s.step(&res, name, key, qtype)
 		if done {
@@ -99,17 +106,15 @@ func (s *Snapshot) step(res *Result, name, key string, qtype uint16) (next strin
 	if wildcard {
 		rrs = synthesize(rrs, name)
 	}
-	if res.Answer == nil {
-		res.Answer = rrs
-	} else {
-		res.Answer = append(res.Answer, rrs...)
-	}
+	res.answer(rrs)
 	if set.typ == dns.TypeCNAME && qtype != dns.TypeCNAME && qtype != dns.TypeANY {
 		if cname, ok := rrs[0].(*dns.CNAME); ok {
 			return cname.Target, false
 		}
 	}
-	s.additional(res, set.rrs)
+	if qtype != dns.TypeANY { // the answer is to be small
+		s.additional(res, rrs)
+	}
 	return "", true
 }
 
@@ -157,6 +162,7 @@ func (s *Snapshot) refer(res *Result, n *node) {
 	res.Authoritative = len(res.Answer) > 0
 	set := n.set(dns.TypeNS)
 	res.Ns = set.records()
+	res.referral = true
 	s.additional(res, set.rrs)
 }
 
@@ -167,11 +173,7 @@ func (s *Snapshot) redirect(res *Result, name, at string, set *rrset, qtype uint
 		s.deny(res, dns.RcodeServerFailure)
 		return "", true
 	}
-	if res.Answer == nil {
-		res.Answer = set.records()
-	} else {
-		res.Answer = append(res.Answer, set.rrs...)
-	}
+	res.answer(set.records())
 	start, over := dns.PrevLabel(name, labelCount(at)+dns.CountLabel(s.apex.name))
 	if over {
 		s.deny(res, dns.RcodeServerFailure)
@@ -203,8 +205,9 @@ func synthesize(rrs []dns.RR, name string) []dns.RR {
 }
 
 // additional adds what the reader of these records will ask for next, as far as it is in the zone: addresses of hosts
-// (RFC 1035, RFC 2782, RFC 9460 section 4.1), and for the PTR records of service discovery the services behind them
-// (RFC 6763 section 12.1).
+// (RFC 1035, RFC 1183, RFC 2230, RFC 2782, RFC 9460 section 4.1), and for the PTR records of service discovery the
+// services behind them (RFC 6763 section 12.1). Glue belongs to referrals alone: elsewhere it would be taken for data of
+// the zone, and signed as such by who signs answers (RFC 4035 section 2.2).
 func (s *Snapshot) additional(res *Result, rrs []dns.RR) {
 	for _, rr := range rrs {
 		if len(res.Extra) >= maxAdditional {
@@ -218,34 +221,60 @@ func (s *Snapshot) additional(res *Result, rrs []dns.RR) {
 		case *dns.SRV:
 			s.addresses(res, r.Target)
 		case *dns.SVCB:
-			s.addresses(res, r.Target)
+			s.binding(res, r)
 		case *dns.HTTPS:
-			s.addresses(res, r.Target)
+			s.binding(res, &r.SVCB)
 		case *dns.PTR:
 			s.service(res, r.Ptr)
+		case *dns.AFSDB:
+			s.addresses(res, r.Hostname)
+		case *dns.RT:
+			s.addresses(res, r.Host)
+		case *dns.KX:
+			s.addresses(res, r.Exchanger)
 		default:
 			return
 		}
 	}
 }
 
-func (s *Snapshot) addresses(res *Result, host string) {
-	key, ok := s.apex.keyOf(host)
+// binding adds what a service binding (SVCB, HTTPS) leads to: the addresses of its host, which is the owner where the
+// target is "." (RFC 9460 section 2.5.2), and for an alias the bindings there. An alias to "." leads nowhere.
+func (s *Snapshot) binding(res *Result, r *dns.SVCB) {
+	host := r.Target
+	switch {
+	case r.Priority == 0:
+		res.extra(s.within(host, false).set(r.Hdr.Rrtype))
+	case host == ".":
+		host = r.Hdr.Name
+	}
+	s.addresses(res, host)
+}
+
+// within returns the node at name if its data is the zone's to tell: not below a DNAME, and if it is at a
+// delegation or below one, only as glue.
+func (s *Snapshot) within(name string, glue bool) *node {
+	key, ok := s.apex.keyOf(name)
 	if !ok {
-		return
+		return nil
 	}
-	if n := s.state.get(key); n != nil {
-		res.extra(n.set(dns.TypeA))
-		res.extra(n.set(dns.TypeAAAA))
+	n := s.state.get(key)
+	if n != nil && s.state.cuts > 0 {
+		if _, cut := s.cut(key, dns.TypeNone); cut != nil && (!glue || cut.set(dns.TypeNS) == nil) {
+			return nil
+		}
 	}
+	return n
+}
+
+func (s *Snapshot) addresses(res *Result, host string) {
+	n := s.within(host, res.referral)
+	res.extra(n.set(dns.TypeA))
+	res.extra(n.set(dns.TypeAAAA))
 }
 
 func (s *Snapshot) service(res *Result, instance string) {
-	key, ok := s.apex.keyOf(instance)
-	if !ok {
-		return
-	}
-	n := s.state.get(key)
+	n := s.within(instance, false)
 	srv := n.set(dns.TypeSRV)
 	if srv == nil {
 		return
@@ -256,6 +285,16 @@ func (s *Snapshot) service(res *Result, instance string) {
 		if r, ok := rr.(*dns.SRV); ok {
 			s.addresses(res, r.Target)
 		}
+	}
+}
+
+// answer adds an RRset to the answer, unless it is there already: aliases may pass the same DNAME more than once.
+func (r *Result) answer(rrs []dns.RR) {
+	switch {
+	case r.Answer == nil:
+		r.Answer = rrs
+	case !slices.Contains(r.Answer, rrs[0]):
+		r.Answer = append(r.Answer, rrs...)
 	}
 }
 

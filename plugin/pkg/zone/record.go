@@ -27,18 +27,20 @@ func metaType(t uint16) bool {
 	return t == dns.TypeNone || t == dns.TypeOPT || t >= 128 && t <= 255
 }
 
-// unsupportedType reports whether the type describes other records of a zone so that it would be wrong as soon as those
-// change without being signed or digested again. Signing happens in front of the zone (the dnssec plugin), never inside.
-func unsupportedType(t uint16) bool {
+// Supported reports whether an UPDATE about records of the type is implemented. It is not for the types that describe
+// other records of a zone, so that they would be wrong as soon as those change without being signed or digested again:
+// signing happens in front of the zone (the dnssec plugin), never inside. Of types that are not of data (RFC 6895
+// section 3.1) it says nothing.
+func Supported(t uint16) bool {
 	switch t {
 	case dns.TypeSIG, dns.TypeKEY, dns.TypeNXT,
 		dns.TypeDS, dns.TypeRRSIG, dns.TypeNSEC, dns.TypeDNSKEY,
 		dns.TypeNSEC3, dns.TypeNSEC3PARAM,
 		dns.TypeTALINK, dns.TypeCDS, dns.TypeCDNSKEY,
 		dns.TypeZONEMD, dns.TypeTA, dns.TypeDLV:
-		return true
+		return false
 	}
-	return false
+	return true
 }
 
 // mayBeEmpty reports whether the data of the type may have no octet at all.

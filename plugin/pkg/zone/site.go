@@ -28,7 +28,7 @@ func (c *Candidate) replaceSite(want []dns.RR) error {
 			return recordError(rr, errors.New("outside the zone "+c.apex.name))
 		case h.Class != dns.ClassINET:
 			return recordError(rr, errClass)
-		case metaType(h.Rrtype) || unsupportedType(h.Rrtype):
+		case metaType(h.Rrtype) || !Supported(h.Rrtype):
 			return recordError(rr, errMetaType)
 		}
 		if s, ok := rr.(*dns.SOA); ok {
@@ -157,13 +157,13 @@ func equalExactly(have, want dns.RR) bool {
 	return false
 }
 
-// setSite makes rrs the site's part of an RRset. Records that are not the site's stay beside it only in PTR RRsets, and
-// as long as the site has none.
+// setSite makes rrs the site's part of an RRset. Records that are not the site's stay as long as the site has none, or
+// beside it in a joint RRset.
 func (c *Candidate) setSite(key, name string, t uint16, rrs []dns.RR) {
 	s := c.editSet(key, name, t)
 	n := c.over[key]
 	others := slices.Clone(s.rrs[s.site:])
-	if len(rrs) > 0 && t != dns.TypePTR {
+	if len(rrs) > 0 && !joint(key, t) {
 		others = nil
 	}
 	s.rrs = append(s.rrs[:0:0], rrs...)
@@ -183,8 +183,17 @@ func (c *Candidate) setSite(key, name string, t uint16, rrs []dns.RR) {
 	}
 }
 
-// yieldToSite removes what cannot stand beside the site's records: a CNAME beside its data, data beside its CNAME.
+// yieldToSite removes what cannot stand beside the site's records at key, or hides them: a CNAME beside its data, data
+// beside its CNAME, a delegation there or above, a DNAME above.
 func (c *Candidate) yieldToSite(key string) {
+	if c.cuts {
+		c.removeCut(key, dns.TypeNS)
+		parentKeys(key, func(parent string) bool {
+			c.removeCut(parent, dns.TypeNS)
+			c.removeCut(parent, dns.TypeDNAME)
+			return true
+		})
+	}
 	n := c.get(key)
 	cname := n.set(dns.TypeCNAME)
 	if cname == nil || len(n.sets) == 1 {
@@ -193,6 +202,16 @@ func (c *Candidate) yieldToSite(key string) {
 	n = c.edit(key, n.name)
 	alias := cname.site > 0
 	n.sets = slices.DeleteFunc(n.sets, func(s rrset) bool { return (s.typ == dns.TypeCNAME) != alias })
+}
+
+// removeCut removes an RRset that is not the site's, and not the apex's NS.
+func (c *Candidate) removeCut(key string, t uint16) {
+	n := c.get(key)
+	if set := n.set(t); set == nil || set.site > 0 || keptAtApex(key, t) {
+		return
+	}
+	c.editSet(key, n.name, t).rrs = nil
+	c.tidy(key)
 }
 
 // siteSOA gives the zone the fields of the site's SOA record, or, if the site has none, leaves the record to UPDATE.
@@ -253,7 +272,7 @@ func (c *Candidate) siteChange(ch Change) error {
 	switch {
 	case !ok:
 		return recordError(ch.RR, errors.New("outside the zone "+c.apex.name))
-	case h.Rrtype == dns.TypeSOA || unsupportedType(h.Rrtype):
+	case h.Rrtype == dns.TypeSOA || !Supported(h.Rrtype):
 		return recordError(ch.RR, errMetaType)
 	}
 	rr, err := c.pack.normal(ch.RR)
@@ -284,7 +303,7 @@ func (c *Candidate) siteChange(ch Change) error {
 		if i >= 0 {
 			s.rrs = slices.Delete(s.rrs, i, i+1)
 		}
-		if h.Rrtype != dns.TypePTR {
+		if !joint(key, h.Rrtype) {
 			s.rrs = s.rrs[:s.site]
 		}
 		s.rrs = slices.Insert(s.rrs, int(s.site), rr)

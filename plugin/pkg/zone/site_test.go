@@ -29,17 +29,30 @@ func memory2(t testing.TB, seed []string) *zone.Zone {
 
 func replace(t testing.TB, z *zone.Zone, records ...string) bool {
 	t.Helper()
-	changed, err := z.ReplaceSite(context.Background(), func(*zone.Candidate) []dns.RR { return rrs(t, records...) })
+	return replaceAnd(t, z, nil, records...)
+}
+
+// replaceAnd replaces the site records and the rules of the zone.
+func replaceAnd(t testing.TB, z *zone.Zone, derive zone.Derive, records ...string) bool {
+	t.Helper()
+	changed, err := z.ReplaceSite(context.Background(), func(*zone.Candidate) ([]dns.RR, zone.Derive) { return rrs(t, records...), derive })
 	if err != nil {
 		t.Fatal(err)
 	}
 	return changed
 }
 
+func setDerive(t testing.TB, z *zone.Zone, derive zone.Derive) {
+	t.Helper()
+	replaceAnd(t, z, derive)
+}
+
 func TestSiteRecordsAreProtected(t *testing.T) {
 	site := []string{
 		"legacy.example.org. 300 IN A 192.0.2.20",
-		"p.example.org. 300 IN PTR a.example.org.",
+		"_p.example.org. 300 IN PTR a.example.org.",
+		"1.example.org. 300 IN PTR a.example.org.",
+		"x._tcp.example.org. 300 IN SRV 0 0 104 legacy.example.org.",
 		"alias.example.org. 300 IN CNAME legacy.example.org.",
 		"example.org. 300 IN NS ns2.example.org.",
 		"example.org. 900 IN SOA ns2.example.org. admin.example.org. 0 1 2 3 4",
@@ -67,10 +80,22 @@ func TestSiteRecordsAreProtected(t *testing.T) {
 		{"replace CNAME", "add alias.example.org. 300 IN CNAME b.", dns.RcodeRefused, nil},
 		{"data beside CNAME", "add alias.example.org. 300 IN A 192.0.2.1", dns.RcodeSuccess, nil},
 		{"CNAME beside data", "add legacy.example.org. 300 IN CNAME b.", dns.RcodeSuccess, nil},
-		{"PTR beside the site's", "add p.example.org. 5 IN PTR b.example.org.", dns.RcodeSuccess, nil},
-		{"delete the site's PTR", "del p.example.org. 0 IN PTR A.example.org.", dns.RcodeRefused, nil},
-		{"delete PTR RRset", "delset p.example.org. PTR", dns.RcodeSuccess, nil},
-		{"delete PTR name", "delname p.example.org.", dns.RcodeSuccess, nil},
+		{"PTR of a service beside the site's", "add _p.example.org. 5 IN PTR b.example.org.", dns.RcodeSuccess, nil},
+		{"delete the site's PTR of a service", "del _p.example.org. 0 IN PTR A.example.org.", dns.RcodeRefused, nil},
+		{"delete PTR RRset of services", "delset _p.example.org. PTR", dns.RcodeSuccess, nil},
+		{"delete PTR name of services", "delname _p.example.org.", dns.RcodeSuccess, nil},
+		{"PTR of an address beside the site's", "add 1.example.org. 300 IN PTR b.example.org.", dns.RcodeRefused, nil},
+		{"add the site's PTR of an address", "add 1.example.org. 5 IN PTR A.example.org.", dns.RcodeSuccess, nil},
+		{"delete PTR of an address", "del 1.example.org. 0 IN PTR A.example.org.", dns.RcodeRefused, nil},
+		{"delete PTR RRset of an address", "delset 1.example.org. PTR", dns.RcodeRefused, nil},
+		{"delete PTR name of an address", "delname 1.example.org.", dns.RcodeRefused, nil},
+		{"redirect the zone", "add example.org. 300 IN DNAME x.", dns.RcodeRefused, nil},
+		{"delegate above", "add _tcp.example.org. 300 IN NS x.", dns.RcodeRefused, nil},
+		{"redirect above", "add _tcp.example.org. 300 IN DNAME x.", dns.RcodeRefused, nil},
+		{"delegate the site's name", "add legacy.example.org. 300 IN NS x.", dns.RcodeRefused, nil},
+		{"redirect below the site's name", "add legacy.example.org. 300 IN DNAME x.", dns.RcodeSuccess, nil},
+		{"delegate below the site's name", "add a.legacy.example.org. 300 IN NS x.", dns.RcodeSuccess, nil},
+		{"delegate beside", "add legac.example.org. 300 IN NS x.", dns.RcodeSuccess, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -81,7 +106,8 @@ func TestSiteRecordsAreProtected(t *testing.T) {
 				t.Fatalf("%s, %v", dns.RcodeToString[rcode], err)
 			}
 			s := z.Snapshot()
-			wantText(t, "site's records", slices.Collect(s.Site()), "legacy.example.org. 300 A 192.0.2.20", "p.example.org. 300 PTR a.example.org.",
+			wantText(t, "site's records", slices.Collect(s.Site()), "legacy.example.org. 300 A 192.0.2.20", "_p.example.org. 300 PTR a.example.org.",
+				"1.example.org. 300 PTR a.example.org.", "x._tcp.example.org. 300 SRV 0 0 104 legacy.example.org.",
 				"alias.example.org. 300 CNAME legacy.example.org.", "example.org. 300 NS ns2.example.org.",
 				text([]dns.RR{s.SOA()})[0])
 			if there := s.RRset("mx.example.org.", dns.TypeMX) != nil; there != (tt.want == dns.RcodeSuccess) {
@@ -93,24 +119,74 @@ func TestSiteRecordsAreProtected(t *testing.T) {
 
 func TestPTROfBoth(t *testing.T) {
 	z := memory(t)
-	replace(t, z, "p.example.org. 300 IN PTR a.example.org.")
-	mustUpdate(t, z, "add p.example.org. 5 IN PTR b.example.org.", "add p.example.org. 5 IN PTR A.example.org.")
+	replace(t, z, "_p.example.org. 300 IN PTR a.example.org.")
+	mustUpdate(t, z, "add _p.example.org. 5 IN PTR b.example.org.", "add _p.example.org. 5 IN PTR A.example.org.")
 	ptr := func(want ...string) {
 		t.Helper()
-		wantText(t, "PTR", z.Snapshot().RRset("p.example.org.", dns.TypePTR), want...)
+		wantText(t, "PTR", z.Snapshot().RRset("_p.example.org.", dns.TypePTR), want...)
 	}
-	ptr("p.example.org. 300 PTR a.example.org.", "p.example.org. 300 PTR b.example.org.")
-	replace(t, z, "p.example.org. 60 IN PTR c.example.org.")
-	ptr("p.example.org. 60 PTR b.example.org.", "p.example.org. 60 PTR c.example.org.")
-	mustUpdate(t, z, "delset p.example.org. PTR", "add p.example.org. 5 IN PTR d.example.org.")
-	ptr("p.example.org. 60 PTR c.example.org.", "p.example.org. 60 PTR d.example.org.")
-	mustUpdate(t, z, "del p.example.org. 0 IN PTR d.example.org.")
-	ptr("p.example.org. 60 PTR c.example.org.")
-	mustUpdate(t, z, "add p.example.org. 5 IN PTR e.example.org.")
+	ptr("_p.example.org. 300 PTR a.example.org.", "_p.example.org. 300 PTR b.example.org.")
+	replace(t, z, "_p.example.org. 60 IN PTR c.example.org.")
+	ptr("_p.example.org. 60 PTR b.example.org.", "_p.example.org. 60 PTR c.example.org.")
+	mustUpdate(t, z, "delset _p.example.org. PTR", "add _p.example.org. 5 IN PTR d.example.org.")
+	ptr("_p.example.org. 60 PTR c.example.org.", "_p.example.org. 60 PTR d.example.org.")
+	mustUpdate(t, z, "del _p.example.org. 0 IN PTR d.example.org.")
+	ptr("_p.example.org. 60 PTR c.example.org.")
+	mustUpdate(t, z, "add _p.example.org. 5 IN PTR e.example.org.")
 	replace(t, z)
-	ptr("p.example.org. 60 PTR e.example.org.")
-	mustUpdate(t, z, "delname p.example.org.")
+	ptr("_p.example.org. 60 PTR e.example.org.")
+	mustUpdate(t, z, "delname _p.example.org.")
 	ptr()
+}
+
+// What comes to the site takes the place of what others had there, also where that hides it.
+func TestSiteComesLater(t *testing.T) {
+	host, srv := "ct1.example.org. 300 IN A 192.0.2.11", "s._tcp.example.org. 300 IN SRV 0 0 104 ct1.example.org."
+	derive := func(c *zone.Candidate, _ []string) []zone.Change {
+		return []zone.Change{{Delete: c.RRset("ct1.example.org.", dns.TypeA) == nil, RR: rr(t, srv)}}
+	}
+	for _, foreign := range []string{
+		"_tcp.example.org. 5 IN NS x.", "_tcp.example.org. 5 IN DNAME x.", "example.org. 5 IN DNAME x.",
+		"s._tcp.example.org. 5 IN NS x.", "s._tcp.example.org. 5 IN CNAME x.", "s._tcp.example.org. 5 IN SRV 0 0 1 x.",
+	} {
+		for _, tt := range []struct {
+			name string
+			do   func(z *zone.Zone)
+		}{
+			{"with the site file", func(z *zone.Zone) {
+				mustUpdate(t, z, "add "+foreign)
+				replace(t, z, srv)
+			}},
+			{"with its host", func(z *zone.Zone) {
+				setDerive(t, z, derive)
+				mustUpdate(t, z, "add "+foreign)
+				mustUpdate(t, z, "add "+host)
+			}},
+			{"with its host, at once", func(z *zone.Zone) {
+				setDerive(t, z, derive)
+				mustUpdate(t, z, "add "+host, "add "+foreign)
+			}},
+		} {
+			t.Run(foreign+" "+tt.name, func(t *testing.T) {
+				z := memory(t)
+				tt.do(z)
+				wantText(t, "answer", z.Snapshot().Lookup("s._tcp.example.org.", dns.TypeSRV).Answer, strings.Replace(srv, " IN", "", 1))
+				wantText(t, "name servers", z.Snapshot().RRset(origin, dns.TypeNS), "example.org. 300 NS ns.example.org.")
+				if n := len(slices.Collect(z.Snapshot().All())); n != z.Snapshot().Len() {
+					t.Errorf("Len %d, and %d records", z.Snapshot().Len(), n)
+				}
+			})
+		}
+	}
+	t.Run("PTR of an address", func(t *testing.T) {
+		z := memory(t, "1.example.org. 5 IN PTR x.", "2.example.org. 5 IN PTR x.")
+		replaceAnd(t, z, func(*zone.Candidate, []string) []zone.Change {
+			return []zone.Change{{RR: rr(t, "2.example.org. 300 IN PTR ct1.example.org.")}}
+		}, "1.example.org. 300 IN PTR oldmr.example.org.")
+		wantText(t, "reload", z.Snapshot().RRset("1.example.org.", dns.TypePTR), "1.example.org. 300 PTR oldmr.example.org.")
+		mustUpdate(t, z, "add "+host)
+		wantText(t, "derive", z.Snapshot().RRset("2.example.org.", dns.TypePTR), "2.example.org. 300 PTR ct1.example.org.")
+	})
 }
 
 func TestReplaceSite(t *testing.T) {
@@ -183,7 +259,7 @@ func TestReplaceSiteRefuses(t *testing.T) {
 		"SOA below":         {"b." + base[0]},
 	} {
 		t.Run(name, func(t *testing.T) {
-			changed, err := z.ReplaceSite(context.Background(), func(*zone.Candidate) []dns.RR { return rrs(t, records...) })
+			changed, err := z.ReplaceSite(context.Background(), func(*zone.Candidate) ([]dns.RR, zone.Derive) { return rrs(t, records...), nil })
 			if changed || err == nil || !strings.Contains(err.Error(), "record ") || !slices.Equal(before, dump(z)) {
 				t.Fatalf("%t, %v", changed, err)
 			}
@@ -191,8 +267,8 @@ func TestReplaceSiteRefuses(t *testing.T) {
 	}
 	t.Run("limit", func(t *testing.T) {
 		z.Configure(zone.Config{Limits: zone.Limits{Records: 5}})
-		_, err := z.ReplaceSite(context.Background(), func(*zone.Candidate) []dns.RR {
-			return rrs(t, "a.example.org. 5 IN A 192.0.2.1", "b.example.org. 5 IN A 192.0.2.1")
+		_, err := z.ReplaceSite(context.Background(), func(*zone.Candidate) ([]dns.RR, zone.Derive) {
+			return rrs(t, "a.example.org. 5 IN A 192.0.2.1", "b.example.org. 5 IN A 192.0.2.1"), nil
 		})
 		if !errors.Is(err, zone.ErrLimit) {
 			t.Fatal(err)
@@ -202,15 +278,51 @@ func TestReplaceSiteRefuses(t *testing.T) {
 
 func TestReplaceSiteSeesTheZone(t *testing.T) {
 	z := memory(t)
-	_, err := z.ReplaceSite(context.Background(), func(c *zone.Candidate) []dns.RR {
-		if !c.Exists("WWW.example.org.") || c.Exists("no.example.org.") || c.Exists("example.net.") || c.Serial() != 10 ||
-			len(c.RRset("www.example.org.", dns.TypeA)) != 1 || c.RRset("www.example.org.", dns.TypeMX) != nil || c.RRset("..", dns.TypeMX) != nil {
+	_, err := z.ReplaceSite(context.Background(), func(c *zone.Candidate) ([]dns.RR, zone.Derive) {
+		if len(c.RRset("WWW.example.org.", dns.TypeA)) != 1 || c.RRset("example.net.", dns.TypeA) != nil ||
+			c.RRset("www.example.org.", dns.TypeMX) != nil || c.RRset("..", dns.TypeMX) != nil {
 			t.Error("candidate is not the zone")
 		}
-		return nil
+		return nil, nil
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The rules change with the records: not without them, and also where the records stay the same.
+func TestRulesComeWithRecords(t *testing.T) {
+	mark := func(name string) zone.Derive {
+		return func(*zone.Candidate, []string) []zone.Change {
+			return []zone.Change{{RR: rr(t, name+".example.org. 5 IN TXT a")}}
+		}
+	}
+	z := memory(t)
+	there := func(name string) bool { return z.Snapshot().RRset(name+".example.org.", dns.TypeTXT) != nil }
+	replaceAnd(t, z, mark("one"), "a.example.org. 5 IN A 192.0.2.1")
+	z.Configure(zone.Config{Limits: zone.Limits{Records: 6}})
+	_, err := z.ReplaceSite(context.Background(), func(*zone.Candidate) ([]dns.RR, zone.Derive) {
+		return rrs(t, "a.example.org. 5 IN A 192.0.2.2", "b.example.org. 5 IN A 192.0.2.2", "c.example.org. 5 IN A 192.0.2.2"), mark("two")
+	})
+	if !errors.Is(err, zone.ErrLimit) {
+		t.Fatal(err)
+	}
+	z.Configure(zone.Config{})
+	mustUpdate(t, z, "add x.example.org. 5 IN A 192.0.2.9")
+	if !there("one") || there("two") {
+		t.Errorf("after a site that was refused: %q", dump(z))
+	}
+	if replaceAnd(t, z, mark("two"), "a.example.org. 5 IN A 192.0.2.1", "one.example.org. 5 IN TXT a") {
+		t.Error("equal records change something")
+	}
+	mustUpdate(t, z, "delname x.example.org.")
+	if !there("two") {
+		t.Errorf("after other rules for the same records: %q", dump(z))
+	}
+	replaceAnd(t, z, nil, "a.example.org. 5 IN A 192.0.2.1")
+	mustUpdate(t, z, "add x.example.org. 5 IN A 192.0.2.9")
+	if there("two") {
+		t.Errorf("without rules: %q", dump(z))
 	}
 }
 
@@ -232,7 +344,8 @@ func TestDerive(t *testing.T) {
 	z := memory(t)
 	var calls atomic.Int32
 	var committed []uint32
-	z.Configure(zone.Config{Derive: service(t, &calls), Committed: func(s uint32) { committed = append(committed, s) }})
+	setDerive(t, z, service(t, &calls))
+	z.Configure(zone.Config{Committed: func(s uint32) { committed = append(committed, s) }})
 	srv := func() bool { return z.Snapshot().RRset("s.example.org.", dns.TypeSRV) != nil }
 
 	mustUpdate(t, z, "add CT1.example.org. 60 IN A 192.0.2.11")
@@ -269,7 +382,6 @@ func TestDerive(t *testing.T) {
 		wantText(t, "PTR", z.Snapshot().RRset("_p.example.org.", dns.TypePTR), "_p.example.org. 300 PTR s.example.org.", "_p.example.org. 300 PTR other.")
 	})
 	t.Run("its failure is the update's", func(t *testing.T) {
-		before := dump(z)
 		for name, derive := range map[string]zone.Derive{
 			"outside": func(*zone.Candidate, []string) []zone.Change {
 				return []zone.Change{{RR: rr(t, "a.example.net. 5 IN A 192.0.2.1")}}
@@ -278,7 +390,8 @@ func TestDerive(t *testing.T) {
 			"SOA":   func(*zone.Candidate, []string) []zone.Change { return []zone.Change{{RR: rr(t, base[0])}} },
 			"panic": func(*zone.Candidate, []string) []zone.Change { panic("derive") },
 		} {
-			z.Configure(zone.Config{Derive: derive})
+			setDerive(t, z, derive)
+			before := dump(z)
 			rcode, err := update(t, z, "add b.example.org. 5 IN A 192.0.2.1")
 			if rcode != dns.RcodeServerFailure || err == nil || !slices.Equal(before, dump(z)) {
 				t.Errorf("%s: %s, %v", name, dns.RcodeToString[rcode], err)

@@ -17,16 +17,18 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/miekg/dns"
+	"golang.org/x/time/rate"
 )
 
 // ErrClosed is what a Store answers after Close.
 var ErrClosed = errors.New("zone store is closed")
 
 const (
-	maxWaiting  = 1024 // transactions that wait; more block their callers
-	maxGroup    = 512  // transactions that share a commit
-	reopenAfter = time.Second
-	logFiles    = 8 << 20 // octets of updates after which they move from the log to a table
+	maxWaiting   = 1024 // transactions that wait; more block their callers
+	maxGroup     = 512  // transactions that share a commit
+	reopenAfter  = time.Second
+	failureLines = time.Minute // between lines in the log about a database that fails
+	logFiles     = 8 << 20     // octets of updates after which they move from the log to a table
 )
 
 // Options of a Store.
@@ -52,6 +54,9 @@ type Store struct {
 	mu    sync.Mutex
 	zones map[string]*Zone
 
+	alarm     *alarm
+	recovered rate.Sometimes // lines in the log
+
 	// The committer's own.
 	db       *pebble.DB
 	guard    *guard
@@ -69,6 +74,7 @@ func Open(dir string, o Options) (*Store, error) {
 		dir: dir, fs: o.FS, log: o.Logger,
 		jobs: make(chan *job, maxWaiting), quit: make(chan struct{}), closed: make(chan struct{}),
 		zones: make(map[string]*Zone), reopenIn: reopenAfter,
+		alarm: newAlarm(), recovered: rate.Sometimes{Interval: failureLines},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -118,26 +124,30 @@ func (s *Store) prepareDir() error {
 		return nil
 	}
 	for _, name := range names {
-		if !databaseFile(name) {
+		if isLog(name) || strings.HasSuffix(name, ".sst") {
+			return fmt.Errorf("zone database %q: %w", s.dir, corrupt("it holds %q, and nothing that says which of its files count", name))
+		}
+		if !unfinished(name) {
 			return fmt.Errorf("zone database %q holds %q, and no zone database: choose an empty directory", s.dir, name)
 		}
 	}
 	return nil
 }
 
-// databaseFile reports whether a file may be left over from a database that was not made to the end.
-func databaseFile(name string) bool {
+// unfinished reports whether a file may be left over from a database that was not made to the end. Logs and tables are
+// not: Pebble makes them after the marker that makes a directory a database.
+func unfinished(name string) bool {
 	for _, prefix := range []string{"LOCK", "CURRENT", "MANIFEST-", "OPTIONS-", "marker.", "temporary."} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}
 	}
-	return isLog(name) || strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".dbtmp")
+	return strings.HasSuffix(name, ".dbtmp")
 }
 
 // openDB opens the database, checks its format, and takes back what a failed commit may have left.
 func (s *Store) openDB() (err error) {
-	g := newGuard(s.fs, s.log)
+	g := newGuard(s.fs, s.log, s.alarm)
 	var db *pebble.DB
 	defer func() {
 		if p := recover(); p != nil {
@@ -339,6 +349,21 @@ func (s *Store) create(a *apex, id uint32, st *state, first *difference) error {
 	return s.write(do, undo)
 }
 
+// CheckSeed reports whether a zone can be made from rrs, as the seed of [Store.Zone], within the limits. The error names
+// the record that is in the way; it wraps [ErrLimit] where a limit is.
+func CheckSeed(origin string, rrs []dns.RR, limits Limits) error {
+	a, err := newApex(origin)
+	if err != nil {
+		return fmt.Errorf("zone %q: %w", origin, err)
+	}
+	_, first, err := seedState(&a, rrs, new(packer))
+	if err != nil {
+		return err
+	}
+	none := newState()
+	return limits.orDefaults().check(&none, &first)
+}
+
 // seedState makes the first state of a zone.
 func seedState(a *apex, rrs []dns.RR, p *packer) (state, difference, error) {
 	st := newState()
@@ -354,7 +379,7 @@ func seedState(a *apex, rrs []dns.RR, p *packer) (state, difference, error) {
 			return state{}, difference{}, recordError(rr, errors.New("outside the zone "+a.name))
 		case h.Class != dns.ClassINET:
 			return state{}, difference{}, recordError(rr, errClass)
-		case unsupportedType(h.Rrtype):
+		case !Supported(h.Rrtype):
 			return state{}, difference{}, recordError(rr, errors.New("type cannot be kept true while the zone changes"))
 		}
 		r, err := p.normal(rr)
@@ -367,6 +392,9 @@ func seedState(a *apex, rrs []dns.RR, p *packer) (state, difference, error) {
 			return state{}, difference{}, recordError(rr, errors.New("one SOA record, at the apex, with a serial other than 0"))
 		}
 		if findData(set.rrs, r) < 0 {
+			if len(set.rrs) == maxRRset {
+				return state{}, difference{}, recordError(rr, tooMany())
+			}
 			set.rrs = append(set.rrs, own(n, r))
 		}
 		set.setTTL(h.Ttl)

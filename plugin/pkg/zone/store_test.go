@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,9 +57,9 @@ func TestReopen(t *testing.T) {
 		t.Fatalf("origin %q", z.Origin())
 	}
 	other := load(t, s, "2.0.192.in-addr.arpa.", "2.0.192.in-addr.arpa. 5 IN SOA a. b. 7 1 1 1 1")
-	replace(t, z, "legacy.example.org. 300 IN A 192.0.2.20", "p.example.org. 60 IN PTR a.example.org.",
+	replace(t, z, "legacy.example.org. 300 IN A 192.0.2.20", "_p.example.org. 60 IN PTR a.example.org.",
 		"example.org. 900 IN SOA ns2.example.org. admin.example.org. 0 1 2 3 4")
-	mustUpdate(t, z, "add p.example.org. 60 IN PTR 0.example.org.", "delname www.example.org.",
+	mustUpdate(t, z, "add _p.example.org. 60 IN PTR 0.example.org.", "delname www.example.org.",
 		"add CT1.Example.org. 60 IN A 192.0.2.11", "add ct1.example.org. 60 IN TXT AbC",
 		`add \000\001\.\\\255.x.example.org. 5 IN TYPE65281 \# 3 010203`, `add u.example.org. 5 IN TYPE65281 \# 0`)
 	mustUpdate(t, z, "add ct1.example.org. 61 IN A 192.0.2.12", "add sub.example.org. 5 IN NS x.")
@@ -106,6 +107,24 @@ func TestReopen(t *testing.T) {
 	}
 }
 
+// files returns the names and contents of the files in dir.
+func files(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]string)
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[e.Name()] = string(data)
+	}
+	return all
+}
+
 func TestOpenRefuses(t *testing.T) {
 	t.Run("file", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "zones")
@@ -131,6 +150,32 @@ func TestOpenRefuses(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "a", "b")
 		if _, err := zone.Open(dir, zone.Options{}); !errors.Is(err, os.ErrNotExist) {
 			t.Fatal(err)
+		}
+	})
+	t.Run("without its marker", func(t *testing.T) {
+		for _, restarts := range []int{0, 1, 2} {
+			dir := filepath.Join(t.TempDir(), "zones")
+			s := open(t, dir, zone.Options{})
+			load(t, s, origin, base...)
+			closeStore(t, s)
+			for range restarts {
+				closeStore(t, open(t, dir, zone.Options{}))
+			}
+			markers, err := filepath.Glob(filepath.Join(dir, "marker.manifest.*"))
+			if err != nil || len(markers) != 1 {
+				t.Fatal(markers, err)
+			}
+			if err := os.Remove(markers[0]); err != nil {
+				t.Fatal(err)
+			}
+			before := files(t, dir)
+			_, err = zone.Open(dir, zone.Options{})
+			if !errors.Is(err, zone.ErrCorrupt) || !strings.Contains(err.Error(), dir) {
+				t.Errorf("after %d restarts: %v", restarts, err)
+			}
+			if after := files(t, dir); !maps.Equal(before, after) {
+				t.Errorf("after %d restarts: files were %v, and are %v", restarts, before, after)
+			}
 		}
 	})
 	t.Run("not made to the end", func(t *testing.T) {
@@ -278,7 +323,7 @@ func TestContext(t *testing.T) {
 	if rcode != dns.RcodeServerFailure || !errors.Is(err, context.Canceled) {
 		t.Fatalf("%d, %v", rcode, err)
 	}
-	if _, err := z.ReplaceSite(ctx, func(*zone.Candidate) []dns.RR { return nil }); !errors.Is(err, context.Canceled) {
+	if _, err := z.ReplaceSite(ctx, func(*zone.Candidate) ([]dns.RR, zone.Derive) { return nil, nil }); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 
@@ -316,7 +361,7 @@ func TestPanicIsContained(t *testing.T) {
 	if rcode != dns.RcodeServerFailure || err == nil {
 		t.Fatalf("%d, %v", rcode, err)
 	}
-	if _, err := z.ReplaceSite(context.Background(), func(*zone.Candidate) []dns.RR { panic("want") }); err == nil {
+	if _, err := z.ReplaceSite(context.Background(), func(*zone.Candidate) ([]dns.RR, zone.Derive) { panic("want") }); err == nil {
 		t.Fatal("no error")
 	}
 	z.Configure(zone.Config{Committed: func(uint32) { panic("committed") }})

@@ -14,6 +14,8 @@ type rrset struct {
 	site  int32    // how many of rrs are the site's
 	typ   uint16
 	owned bool // made by the running transaction, which may change it in place; never true once published
+
+	unsettled bool // only the first record surely has the TTL; never true once published
 }
 
 // records is what readers get: appending to it copies.

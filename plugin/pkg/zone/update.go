@@ -65,7 +65,7 @@ func (c *Candidate) prerequisites(rrs []dns.RR) verdict {
 		if !ok {
 			return verdict{rcode: dns.RcodeNotZone}
 		}
-		if unsupportedType(h.Rrtype) {
+		if !Supported(h.Rrtype) {
 			return verdict{rcode: dns.RcodeNotImplemented}
 		}
 		switch h.Class {
@@ -152,7 +152,7 @@ func (c *Candidate) prescan(rr dns.RR) (change, verdict) {
 	default:
 		return change{}, formErr
 	}
-	if unsupportedType(h.Rrtype) {
+	if !Supported(h.Rrtype) {
 		return change{}, verdict{rcode: dns.RcodeNotImplemented}
 	}
 	if h.Class == dns.ClassANY {

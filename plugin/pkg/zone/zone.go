@@ -8,12 +8,17 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Limits bound a zone. A value of 0 means the default.
+// Limits bound a zone. A value of 0 means the default. Besides, neither a seed nor UPDATE makes an RRset of more than
+// 5,461 records, which is what a DNS message can hold.
 type Limits struct {
 	Records       int // records in the zone, SOA included; default 5,000,000
 	Bytes         int // octets of all records, uncompressed; default 4 GiB
 	UpdateRecords int // records in the prerequisite and update sections of one UPDATE together; default 1024
 }
+
+// maxRRset bounds the records of an RRset that a seed makes or UPDATE adds to, because finding one among them takes time. More than
+// this cannot be answered: each has 12 octets of a DNS message at least. The site's records count, but are not bound.
+const maxRRset = dns.MaxMsgSize / 12
 
 // Default limits.
 const (
@@ -69,7 +74,6 @@ type Derive func(c *Candidate, touched []string) []Change
 // Config of a zone.
 type Config struct {
 	Limits Limits
-	Derive Derive // nil: nothing follows
 	// Committed is called when a changed zone is published, once for all transactions that were committed together, and
 	// before they are answered. It runs on the goroutine that commits: it must not block.
 	Committed func(serial uint32)
@@ -82,7 +86,10 @@ type Zone struct {
 	store  *Store
 	config atomic.Pointer[Config]
 	snap   atomic.Pointer[Snapshot]
-	master state // the committer's own: what is published, plus what the running group does
+
+	// The committer's own.
+	master state  // what is published, plus what the running group does
+	derive Derive // what came with the site's records
 }
 
 func newZone(s *Store, a *apex, id uint32, st state) *Zone {
@@ -131,20 +138,26 @@ func (z *Zone) Update(ctx context.Context, prerequisites, updates []dns.RR, perm
 
 // ReplaceSite makes the site's records of the zone exactly those that want returns, in one transaction with one serial;
 // if nothing differs nothing happens. want gets the zone as it is before, with the site's former records, and runs on
-// the goroutine that commits. Derive does not run.
+// the goroutine that commits.
+//
+// want also returns the rules by which the site's records follow others from then on. They do not run in this
+// transaction, and stand or fall with it: if it fails, the former records keep their former rules.
 //
 // One SOA record may be among the records: all its fields but the serial are taken, and it is the site's then. Records
-// of others give way to the site's: those in the same RRset, except PTR records, and those that a CNAME record cannot
-// stand beside. A record of others that equals one of the site's becomes the site's. An RRset gets the TTL of its last
+// of others give way to the site's: those in the same RRset, except the PTR records of service discovery, whose owner
+// name begins with an underscore; those that a CNAME record cannot stand beside; and delegations and DNAME records that
+// would hide the site's. A record of others that equals one of the site's becomes the site's. An RRset gets the TTL of its last
 // record in the list.
 //
 // The error names the record that cannot stand in the zone, and then nothing has changed; it wraps [ErrLimit],
 // [ErrClosed] or the context's error where one of those is the reason.
-func (z *Zone) ReplaceSite(ctx context.Context, want func(c *Candidate) []dns.RR) (changed bool, err error) {
+func (z *Zone) ReplaceSite(ctx context.Context, want func(c *Candidate) ([]dns.RR, Derive)) (changed bool, err error) {
 	j := newJob(ctx)
 	j.zone = z
 	j.run = func(c *Candidate) verdict {
-		if err := c.replaceSite(want(c)); err != nil {
+		records, derive := want(c)
+		j.rules = &derive
+		if err := c.replaceSite(records); err != nil {
 			return verdict{dns.RcodeServerFailure, err}
 		}
 		return accepted

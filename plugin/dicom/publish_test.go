@@ -1,0 +1,78 @@
+package dicom
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
+	"github.com/dicomnam/dicomnam/plugin/pkg/zone"
+
+	"github.com/miekg/dns"
+)
+
+// TestRefusedSiteKeepsRules: a site that the zone does not take changes nothing,
+// also not how the services of the former one follow their hosts.
+func TestRefusedSiteKeepsRules(t *testing.T) {
+	dir := t.TempDir()
+	load := func(name, text string) *site.Site {
+		t.Helper()
+		s, _, err := site.Load(write(t, dir, name, text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	former := load("former.yaml", siteYAML)
+	text := strings.Replace(siteYAML, "ct1", "ct9", 1)
+	for i := range 20 {
+		text += fmt.Sprintf("  - {name: s%d, protocol: tcp, host: x.example.net, port: 1}\n", i)
+	}
+	later := load("later.yaml", text)
+
+	store, err := zone.Open("", zone.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	z, err := store.Zone(domain, func() ([]dns.RR, error) {
+		soa := soaOf(former, domain)
+		soa.Serial = 1
+		return []dns.RR{soa}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	if _, err := publish(ctx, z, former, false); err != nil {
+		t.Fatal(err)
+	}
+	host := func(class uint16) {
+		t.Helper()
+		rr, err := dns.NewRR("ct1.imaging.example.org. 300 IN A 192.0.2.11")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rr.Header().Class = class; class == dns.ClassNONE {
+			rr.Header().Ttl = 0
+		}
+		if rcode, err := z.Update(ctx, nil, []dns.RR{rr}, func(string, uint16) bool { return true }); rcode != dns.RcodeSuccess {
+			t.Fatalf("%s, %v", dns.RcodeToString[rcode], err)
+		}
+	}
+	const service = "CT1._dicom._tcp.imaging.example.org."
+	host(dns.ClassINET)
+	if z.Snapshot().RRset(service, dns.TypeSRV) == nil {
+		t.Fatal("no service while its host has an address")
+	}
+	z.Configure(zone.Config{Limits: zone.Limits{Bytes: 1}})
+	if _, err := publish(ctx, z, later, false); !errors.Is(err, zone.ErrLimit) {
+		t.Fatal(err)
+	}
+	host(dns.ClassNONE)
+	if z.Snapshot().RRset(service, dns.TypeSRV) != nil {
+		t.Error("the service stays without its host")
+	}
+}
