@@ -98,6 +98,7 @@ func (m *Manager) set(b *binding, r record) {
 	if relink && b.known() {
 		m.unlink(b)
 	}
+	m.indexOwned(b, &r)
 	b.record = r
 	if relink && b.known() {
 		m.link(b)

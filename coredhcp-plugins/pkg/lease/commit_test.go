@@ -33,7 +33,7 @@ func wideConfig(n int) Config {
 	}
 }
 
-var wideLink = netip.MustParseAddr("10.0.0.1")
+var wideLink = netip.MustParseAddr("10.255.255.1")
 
 func numbered(n int) Client {
 	return Client{HardwareType: 1, HardwareAddr: string([]byte{0x02, 0, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})}
@@ -311,6 +311,100 @@ func TestRenewalFails(t *testing.T) {
 	defer f.Manager.Close()
 	if got, _ := f.Lease(l.Address); !got.Expires.Equal(l.Expires) || got.State != Active {
 		t.Errorf("on disk it ends %v, want %v", got.Expires, l.Expires)
+	}
+}
+
+// TestLostConfirmation confirms a removal just before the database fails. The name is live again when it heals: nothing
+// on disk may have it removed after a restart.
+func TestLostConfirmation(t *testing.T) {
+	const ct1 = "ct1.imaging.example.org. 192.0.2.11"
+	bad := &failing{}
+	bad.kind.Store(int32(errorfs.OpFileWrite))
+	f := &fixture{T: t, clock: newClock(), fs: errorfs.Wrap(vfs.NewMem(), bad)}
+	f.open(testConfig())
+	f.store.now = f.clock.now
+	q := query(client(0xc1), link)
+	l := f.get(q)
+	f.confirm(f.wantChanges("+" + ct1))
+	f.release(q, l.Address)
+	gone := f.wantChanges("-" + ct1)
+	bad.on.Store(true)
+	f.confirmUnsynced(gone)
+	if _, err := f.Request(context.Background(), rebooting(q, l.Address)); err == nil {
+		t.Fatal("acknowledged without a sync")
+	}
+	bad.on.Store(false)
+	f.clock.advance(2 * reopenEvery)
+	if a := f.request(rebooting(q, l.Address)); a.Kind != Ack {
+		t.Fatal(a.Reason)
+	}
+	f.confirm(f.wantChanges("+" + ct1))
+	f.reopen(testConfig())
+	defer f.Manager.Close()
+	f.wantChanges()
+	if l, _ := f.Lease(l.Address); !l.Published {
+		t.Errorf("after the restart: %+v", l)
+	}
+}
+
+// confirmUnsynced waits for the write of the confirmations, and not for a sync.
+func (f *fixture) confirmUnsynced(changes []NameChange) {
+	f.Helper()
+	for _, c := range changes {
+		if err := f.ConfirmNameChange(c); err != nil {
+			f.Fatal(err)
+		}
+	}
+	for {
+		f.mu.Lock()
+		waiting := len(f.dirty) + len(f.dirtyRemovals)
+		f.mu.Unlock()
+		if waiting == 0 {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// TestUnsyncedIsBounded holds that confirmations without a lease between them are synced at times.
+func TestUnsyncedIsBounded(t *testing.T) {
+	f := open(t, testConfig())
+	for i := range 2*maxUnsynced + 10 {
+		if _, err := f.store.write([]write{{fmt.Sprint(i), []byte{}}}, false); err != nil {
+			t.Fatal(err)
+		}
+		if len(f.store.unsynced) > maxUnsynced {
+			t.Fatalf("%d keys wait for a sync", len(f.store.unsynced))
+		}
+	}
+}
+
+// TestStaleRemoval puts a removal on disk that contradicts a lease, as a lost confirmation leaves it.
+func TestStaleRemoval(t *testing.T) {
+	const ws1 = "ws1.imaging.example.org. 198.51.100.10"
+	for _, tc := range []struct {
+		name   string
+		client Client
+		want   []string
+	}{
+		{"of the lease's client", client(1), []string{"+" + ws1}},
+		{"of another client", client(2), []string{"-" + ws1}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := open(t, testConfig())
+			f.get(named(1, "ws1", link2))
+			f.confirm(f.wantChanges("+" + ws1))
+			if err := f.Manager.Close(); err != nil {
+				t.Fatal(err)
+			}
+			r := removal{name: "ws1.imaging.example.org.", addr: addr("198.51.100.10"), client: pack(tc.client), version: 7}
+			put(t, f.fs, r.key(), r.append(nil))
+			f.open(testConfig())
+			f.confirm(f.wantChanges(tc.want...))
+			f.wantChanges()
+			f.reopen(testConfig())
+			f.wantChanges()
+		})
 	}
 }
 

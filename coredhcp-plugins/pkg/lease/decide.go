@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -21,8 +22,30 @@ func (m *Manager) ask(q *Query, buf []byte) *asker {
 	return &asker{Query: q, key: q.Client.appendKey(buf), reservation: m.conf.reservation(q.Client), t: t}
 }
 
-// is says whether the binding is the asker's.
-func (b *binding) is(w *asker) bool { return b.known() && b.client.key() == string(w.key) }
+// owns says whether the binding is the asker's. Devices of the site are told apart also where they send one client
+// identifier: that of a disk that was copied, or one that their vendor builds in.
+func (m *Manager) owns(w *asker, b *binding) bool { return b.known() && m.same(w, b.client) }
+
+// same says whether a client is the asker.
+func (m *Manager) same(w *asker, p packed) bool {
+	if p.key() != string(w.key) {
+		return false
+	}
+	c := p.client()
+	return c == w.Client || m.conf.reservation(c) == w.reservation
+}
+
+// sharesHardware says whether a client sits on the asker's network interface, as firmware and operating system do.
+func (w *asker) sharesHardware(p packed) bool {
+	c := p.client()
+	return c.HardwareAddr != "" && c.HardwareAddr == w.Client.HardwareAddr && c.HardwareType == w.Client.HardwareType
+}
+
+// stays says whether the asker only goes on with its lease: RENEWING or REBINDING.
+func (w *asker) stays() bool { return !given(w.SelectedServer) && given(w.ClientAddr) }
+
+// meets says whether the address is that of the server or of the asker's relay, which nobody else may have.
+func (w *asker) meets(a netip.Addr) bool { return a == w.ServerID || slices.Contains(w.Links, a) }
 
 // given says whether an address is there: zero and 0.0.0.0 stand for none.
 func given(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() }
@@ -158,7 +181,7 @@ func (m *Manager) renewing(w *asker) Answer {
 	n := m.conf.networkOf(w.ClientAddr)
 	nets := m.conf.linked(w.Query)
 	own := m.bindings[w.ClientAddr]
-	if own != nil && !own.is(w) {
+	if own != nil && !m.owns(w, own) {
 		own = nil
 	}
 	if w.Relayed && !contains(nets, n) {
@@ -206,7 +229,7 @@ func unknown(n *network) Answer {
 // reserved for its device.
 func (m *Manager) remembers(w *asker, nets []*network) bool {
 	for b := m.clients[string(w.key)]; b != nil; b = b.sibling {
-		if contains(nets, m.conf.networkOf(b.addr)) {
+		if m.owns(w, b) && contains(nets, m.conf.networkOf(b.addr)) {
 			return true
 		}
 	}
@@ -222,16 +245,17 @@ func (m *Manager) remembers(w *asker, nets []*network) bool {
 
 // entitled says whether the address is, or was last, the client's own, or is reserved for its device.
 func (m *Manager) entitled(w *asker, a netip.Addr) bool {
-	if b := m.bindings[a]; b != nil && b.is(w) {
+	if b := m.bindings[a]; b != nil && m.owns(w, b) {
 		return true
 	}
 	return w.reservation != nil && m.conf.reserved[a] == w.reservation
 }
 
 // usable says whether the address may be given to the client: it is in one of the networks, the configuration lets the
-// client have it, and nobody else holds it or was offered it. Clients of one device give way to each other.
+// client have it, it is neither the server's nor the relay's, and nobody else holds it or was offered it. Of one device's
+// clients those of one network interface give way to each other; another interface is another machine to ARP, and waits.
 func (m *Manager) usable(w *asker, a netip.Addr, nets []*network) bool {
-	if !contains(nets, m.conf.networkOf(a)) || !m.conf.permitted(a, w.reservation) {
+	if !contains(nets, m.conf.networkOf(a)) || !m.conf.permitted(a, w.reservation) || w.meets(a) {
 		return false
 	}
 	reserved := m.conf.reserved[a] != nil // then for this client: it is permitted
@@ -239,35 +263,35 @@ func (m *Manager) usable(w *asker, a netip.Addr, nets []*network) bool {
 		if b.resting(w.t.el) {
 			return false
 		}
-		if b.held(w.t.el) && !b.is(w) && !(reserved && m.conf.reservation(b.client.client()) == w.reservation) {
+		if b.held(w.t.el) && !m.owns(w, b) && !(reserved && w.sharesHardware(b.client)) {
 			return false
 		}
 	}
-	if o := m.offers.of(a); o != nil && o.client.key() != string(w.key) {
-		return reserved && m.conf.reservation(o.client.client()) == w.reservation
+	if o := m.offers.of(a); o != nil && !m.same(w, o.client) {
+		return reserved && w.sharesHardware(o.client)
 	}
 	return true
 }
 
 // fixed is the address reserved for the client's device that it should have in these networks: one that it holds, else
-// one that none of the device's other clients holds, else any. It is false if the device has none there, or if somebody
-// else keeps it from it.
+// one that a client of the same network interface holds, else any. It is false if the device has none there, or if
+// somebody else keeps it from it.
 func (m *Manager) fixed(w *asker, nets []*network) (best netip.Addr, ok bool) {
 	if w.reservation == nil {
 		return netip.Addr{}, false
 	}
-	unheld := false
+	held := false
 	for _, a := range w.reservation.Addresses {
 		if !m.usable(w, a, nets) {
 			continue
 		}
 		b := m.bindings[a]
-		held := b != nil && b.held(w.t.el)
-		if held && b.is(w) {
+		holds := b != nil && b.held(w.t.el)
+		if holds && m.owns(w, b) {
 			return a, true
 		}
-		if !ok || !held && !unheld {
-			best, ok, unheld = a, true, !held
+		if !ok || holds && !held {
+			best, ok, held = a, true, holds
 		}
 	}
 	return best, ok
@@ -289,7 +313,7 @@ func (m *Manager) pick(w *asker, nets []*network) (netip.Addr, bool) {
 	}
 	var held, had *binding
 	for b := m.clients[string(w.key)]; b != nil; b = b.sibling {
-		if !m.usable(w, b.addr, nets) {
+		if !m.owns(w, b) || !m.usable(w, b.addr, nets) {
 			continue
 		}
 		switch {
@@ -311,7 +335,7 @@ func (m *Manager) pick(w *asker, nets []*network) (netip.Addr, bool) {
 	if given(w.Requested) && m.usable(w, w.Requested, nets) {
 		return w.Requested, true
 	}
-	return m.choose(nets)
+	return m.choose(w, nets)
 }
 
 // draw is the record of the lease that the client gets of the address with binding b, nil if it was never used.
@@ -325,7 +349,7 @@ func (m *Manager) draw(w *asker, n *network, b *binding) record {
 	if b != nil {
 		old = b.record
 	}
-	same := b != nil && b.is(w)
+	same := b != nil && m.owns(w, b)
 	if same && b.client.client() == w.Client {
 		r.client = b.client
 	} else {
@@ -375,21 +399,26 @@ func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 	n := m.conf.networkOf(a)
 	r := m.draw(w, n, m.bindings[a])
 	b := m.bindingOf(a)
-	if same := b.is(w); b.name != "" && (!same || b.name != r.name) {
-		m.dropName(b)
+	same := m.owns(w, b)
+	if b.name != "" && (!same || b.name != r.name) {
+		m.dropName(b, w.t)
 		r.version = m.version
 	}
+	told := r.name != "" && (!same || b.state != Active || b.name != r.name || m.takesBack(w, b))
+	if told {
+		m.version++
+		r.published, r.version = false, m.version
+	}
 	if r.name != "" && !r.published {
-		if b.name != r.name || !b.is(w) || b.state != Active {
-			m.version++
-			r.version = m.version
-		}
 		m.dropRemoval(removalKey(r.name, a, r.client.key()))
 	}
 	m.change(b, r, w.t)
+	if told {
+		m.supersede(b, w.t)
+	}
 	for o := m.clients[string(w.key)]; o != nil; {
 		sibling := o.sibling
-		if o != b && o.held(w.t.el) && contains(n.wire, m.conf.networkOf(o.addr)) {
+		if o != b && o.held(w.t.el) && m.owns(w, o) && contains(n.wire, m.conf.networkOf(o.addr)) {
 			m.finish(o, Released, w.t.el, w.t)
 		}
 		o = sibling
@@ -403,18 +432,12 @@ func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 	return Answer{Kind: Ack, Lease: m.lease(a, &r, w.t), Duration: r.duration()}
 }
 
-// dropName has the name of a binding removed from DNS. Caller holds mu.
-func (m *Manager) dropName(b *binding) {
-	m.version++
-	m.addRemoval(&removal{name: b.name, addr: b.addr, client: b.client, version: m.version, owned: b.owned})
-}
-
 // finish takes a binding from its client: with it goes its name. Caller holds mu and submits.
 func (m *Manager) finish(b *binding, s State, end int64, t moment) {
 	r := b.record
 	r.state, r.end = s, end
 	if r.name != "" {
-		m.dropName(b)
+		m.dropName(b, t)
 		r.name, r.published, r.owned = "", false, false
 		r.version = m.version
 	}
@@ -462,7 +485,7 @@ func (m *Manager) giveUp(ctx context.Context, q *Query, a netip.Addr, f func(*bi
 		}
 		w := m.ask(q, buf[:0])
 		b := m.bindings[a]
-		if b == nil || b.state != Active || !b.is(w) {
+		if b == nil || b.state != Active || !m.owns(w, b) {
 			return nil, nil
 		}
 		f(b, w.t)

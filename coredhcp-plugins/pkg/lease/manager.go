@@ -41,7 +41,8 @@ type Manager struct {
 	last          int64  // the latest moment that was read from the clock
 	version       uint64 // the last that was given
 	bindings      map[netip.Addr]*binding
-	clients       map[string]*binding // by Key; the first of a client's bindings
+	clients       map[string]*binding   // by Key; the first of a client's bindings
+	owned         map[string][]*binding // bindings with the name of a site device, by name
 	ends          endQueue
 	offers        offers
 	removals      map[string]*removal
@@ -64,7 +65,7 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 	m := &Manager{
 		clock: o.Now, log: o.Logger, conf: x, maxOffers: MaxOffers,
 		wake: make(chan struct{}, 1), committed: make(chan struct{}),
-		bindings: map[netip.Addr]*binding{}, clients: map[string]*binding{},
+		bindings: map[netip.Addr]*binding{}, clients: map[string]*binding{}, owned: map[string][]*binding{},
 		offers: newOffers(), removals: map[string]*removal{}, names: newNameQueue(), next: newGroup(),
 		dirty: map[*binding]*pending{}, dirtyRemovals: map[string]int{}, runUntil: math.MaxInt64,
 	}
@@ -83,6 +84,14 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 		return nil, errors.Join(fmt.Errorf("lease database %s: %w", dir, err), m.store.close())
 	}
 	go m.commit()
+	if len(m.next.steps) > 0 { // load had something to put right
+		m.mu.Lock()
+		g := m.submit(true)
+		m.mu.Unlock()
+		if err := g.wait(context.Background()); err != nil {
+			return nil, errors.Join(fmt.Errorf("lease database %s: %w", dir, err), m.Close())
+		}
+	}
 	return m, nil
 }
 
@@ -129,6 +138,14 @@ func (m *Manager) load() error {
 		return err
 	}
 	m.listAll(free)
+	// A lease and a removal of what it shows cannot both be true: that the removal was done, or taken back, was lost.
+	t := m.now()
+	for key, r := range m.removals {
+		if b := m.bindings[r.addr]; b != nil && b.state == Active && b.name == r.name && b.client.key() == r.client.key() {
+			m.dropRemoval(key)
+			m.republish(b, t)
+		}
+	}
 	for _, b := range unpublished {
 		m.names.settleBinding(m, b)
 	}
@@ -171,7 +188,9 @@ func (m *Manager) loadBinding(key, value []byte, wall time.Time, devices map[str
 		r.device = devices[s.device]
 	}
 	m.version = max(m.version, s.version)
-	b := &binding{addr: a, record: r, heap: -1}
+	b := &binding{addr: a, heap: -1}
+	m.indexOwned(b, &r)
+	b.record = r
 	m.bindings[a] = b
 	if b.known() {
 		m.link(b)

@@ -10,7 +10,7 @@ import (
 )
 
 // nameQueue is what DNS does not show yet. Changes of one name are a chain, of which one is taken at a time: its removals
-// first, then its additions, the newest first in both. Chains that can go on are ordered by the change that is next, the
+// first, then its additions, the newest first in both; of namesakes only one is in the queue. Chains that can go on are ordered by the change that is next, the
 // newest first: the device that was switched on just now does not wait behind what an outage of DNS left over.
 type nameQueue struct {
 	chains  map[string]*chain
@@ -54,7 +54,7 @@ func newNameQueue() nameQueue {
 
 // settleBinding makes the queue agree with a binding that has no uncommitted change. Caller holds the Manager's mu.
 func (q *nameQueue) settleBinding(m *Manager, b *binding) {
-	want := b.state == Active && b.name != "" && !b.published
+	want := b.state == Active && b.name != "" && !b.published && !m.superseded(b)
 	if c := q.adding[b]; c != nil {
 		i := c.find(b, "")
 		stays := want && c.name == b.name && c.waiting[i].version == b.version
@@ -130,6 +130,9 @@ func (c *chain) next(m *Manager, now int64) (w *waiting, at int64) {
 	removals := false
 	for i := range c.waiting {
 		e := &c.waiting[i]
+		if r := m.removals[e.key]; e.b == nil && r != nil && m.overtaken(r) {
+			continue
+		}
 		if e.b == nil && !removals {
 			removals, w, at = true, nil, math.MaxInt64
 		}
@@ -266,7 +269,18 @@ func (m *Manager) ConfirmNameChange(c NameChange) error {
 			m.dropRemoval(key)
 			m.submit(false)
 		}
-	} else if b := m.bindings[c.Address]; b != nil && b.version == c.Version && b.state == Active && !b.published {
+		m.names.place(m, ch)
+		return nil
+	}
+	if c.Owned { // it replaced what others of the device had there
+		for _, w := range ch.waiting {
+			if r := m.removals[w.key]; w.b == nil && r != nil && r.addr == c.Address && r.client.key() != c.Client.Key() {
+				m.dropRemoval(w.key)
+				m.submit(false)
+			}
+		}
+	}
+	if b := m.bindings[c.Address]; b != nil && b.version == c.Version && b.state == Active && !b.published && !m.superseded(b) {
 		r := b.record
 		r.published = true
 		m.change(b, r, t)

@@ -187,19 +187,56 @@ func TestNameChanges(t *testing.T) {
 		f.request(renewing(named(1, "", link2), a))
 		f.wantChanges()
 	})
+	const ct1 = "ct1.imaging.example.org. 192.0.2.11"
+	firmware, system := query(Client{1, mac(0xc1), "\x00uefi"}, link), query(Client{1, mac(0xc1), "\xffos"}, link)
 	t.Run("another client of the device takes the name over", func(t *testing.T) {
 		f := open(t, testConfig())
-		f.get(query(Client{1, mac(0xc1), "\x00uefi"}, link))
-		f.confirm(f.wantChanges("+ct1.imaging.example.org. 192.0.2.11"))
-		f.get(query(Client{1, mac(0xc1), "\xffos"}, link))
-		gone := f.wantChanges("-ct1.imaging.example.org. 192.0.2.11")
-		if !gone[0].Owned || gone[0].Client.Identifier != "\x00uefi" {
-			t.Errorf("removal %+v", gone[0])
+		f.get(firmware)
+		f.confirm(f.wantChanges("+" + ct1))
+		f.get(system)
+		over := f.wantChanges("+" + ct1)
+		if !over[0].Owned || over[0].Client != system.Client {
+			t.Errorf("taken over by %+v", over[0])
 		}
-		f.confirm(gone)
-		if back := f.wantChanges("+ct1.imaging.example.org. 192.0.2.11"); back[0].Client.Identifier != "\xffos" {
-			t.Errorf("addition %+v", back[0])
+		f.ReturnNameChange(over[0], f.clock.now().Add(time.Minute))
+		f.wantChanges()
+		f.clock.advance(time.Minute)
+		f.confirm(f.wantChanges("+" + ct1))
+		f.wantChanges()
+		f.reopen(testConfig())
+		f.wantChanges()
+		if len(f.removals) > 0 {
+			t.Errorf("left: %v", f.removals)
 		}
+	})
+	t.Run("another client of the device ends before it took the name over", func(t *testing.T) {
+		f := open(t, testConfig())
+		f.get(firmware)
+		f.confirm(f.wantChanges("+" + ct1))
+		f.get(system)
+		f.reopen(testConfig())
+		f.release(system, addr("192.0.2.11"))
+		var gone []Client
+		for range 2 {
+			c := f.wantChanges("-" + ct1)
+			gone = append(gone, c[0].Client)
+			f.confirm(c)
+		}
+		if gone[0] != system.Client || gone[1] != firmware.Client {
+			t.Errorf("removed for %v, want both clients", gone)
+		}
+		f.wantChanges()
+	})
+	t.Run("a removal that cannot be made does not keep a device's name away", func(t *testing.T) {
+		f := open(t, testConfig())
+		f.get(firmware)
+		f.confirm(f.wantChanges("+" + ct1))
+		f.release(firmware, addr("192.0.2.11"))
+		f.ReturnNameChange(f.wantChanges("-" + ct1)[0], f.clock.now().Add(time.Minute))
+		f.get(system)
+		f.confirm(f.wantChanges("+" + ct1))
+		f.clock.advance(time.Minute)
+		f.wantChanges()
 	})
 	t.Run("newest first, one of a name at a time, removals before additions", func(t *testing.T) {
 		f := open(t, testConfig())

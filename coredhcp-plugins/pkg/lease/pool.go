@@ -33,10 +33,10 @@ func freedBefore(a, b *binding) bool {
 
 // choose returns the address of these networks' pools that was unused longest, and false if there is none free.
 // Caller holds mu.
-func (m *Manager) choose(nets []*network) (netip.Addr, bool) {
+func (m *Manager) choose(w *asker, nets []*network) (netip.Addr, bool) {
 	for _, n := range nets {
 		for _, p := range n.pools {
-			if a, ok := m.neverUsed(p); ok {
+			if a, ok := m.neverUsed(w, p); ok {
 				return a, true
 			}
 		}
@@ -44,7 +44,7 @@ func (m *Manager) choose(nets []*network) (netip.Addr, bool) {
 	var oldest *binding
 	for _, n := range nets {
 		for _, p := range n.pools {
-			if b := m.longestFree(p); b != nil && (oldest == nil || freedBefore(b, oldest)) {
+			if b := m.longestFree(w, p); b != nil && (oldest == nil || freedBefore(b, oldest)) {
 				oldest = b
 			}
 		}
@@ -57,28 +57,33 @@ func (m *Manager) choose(nets []*network) (netip.Addr, bool) {
 
 // neverUsed returns the lowest address of a pool that has no binding, is on offer to nobody and is not withheld. Every
 // address is passed once, so this costs nothing that grows with the pool. Caller holds mu.
-func (m *Manager) neverUsed(p *pool) (netip.Addr, bool) {
+func (m *Manager) neverUsed(w *asker, p *pool) (found netip.Addr, ok bool) {
 	untouched := func(a netip.Addr) bool {
 		return m.bindings[a] == nil && m.offers.of(a) == nil && !m.conf.withheld(a)
 	}
-	for {
-		a, ok := p.passed.Min()
-		if !ok {
-			break
+	var gone []netip.Addr // come back when their offer ends or a reload frees them
+	p.passed.Scan(func(a netip.Addr) bool {
+		if !untouched(a) {
+			gone = append(gone, a)
+		} else if !w.meets(a) {
+			found, ok = a, true
 		}
-		if untouched(a) {
-			return a, true
-		}
-		p.passed.Delete(a) // comes back when its offer ends or a reload frees it
+		return !ok
+	})
+	for _, a := range gone {
+		p.passed.Delete(a)
 	}
-	for p.cursor.IsValid() {
+	for !ok && p.cursor.IsValid() {
 		a := p.cursor
 		if untouched(a) {
-			return a, true
+			if !w.meets(a) {
+				return a, true
+			}
+			p.passed.Set(a)
 		}
 		p.pass()
 	}
-	return netip.Addr{}, false
+	return found, ok
 }
 
 // pass moves the cursor on by one address.
@@ -91,18 +96,21 @@ func (p *pool) pass() {
 }
 
 // longestFree returns the binding of a pool that is free for longest, or nil. Caller holds mu.
-func (m *Manager) longestFree(p *pool) *binding {
-	for {
-		b, ok := p.free.Min()
-		if !ok {
-			return nil
+func (m *Manager) longestFree(w *asker, p *pool) (found *binding) {
+	var gone []*binding // come back when a reload frees them
+	p.free.Scan(func(b *binding) bool {
+		if m.conf.withheld(b.addr) {
+			gone = append(gone, b)
+		} else if !w.meets(b.addr) {
+			found = b
 		}
-		if !m.conf.withheld(b.addr) {
-			return b
-		}
-		p.free.Delete(b) // comes back when a reload frees it
+		return found == nil
+	})
+	for _, b := range gone {
+		p.free.Delete(b)
 		b.listed = false
 	}
+	return found
 }
 
 // list puts an address that nobody holds, and that is on offer to nobody, where choose finds it. Caller holds mu.

@@ -24,6 +24,8 @@ const (
 	giveUpTime = 10 * time.Second
 	// backgroundPause slows Pebble down, which tries failed background work again without a pause.
 	backgroundPause = 100 * time.Millisecond
+	// maxUnsynced bounds the keys that were written since the last sync; the write that reaches it is synced.
+	maxUnsynced = 4096
 )
 
 // ErrClosed is what every method returns after Close.
@@ -36,7 +38,7 @@ var errFailed = errors.New("lease database failed")
 //
 // A database whose log could not be synced takes no more writes, and nobody knows which of the last batch is on disk.
 // The store then closes it and opens it again, and before it writes anything else it writes over every key of that batch
-// what the Manager holds to be true. So an error on the disk costs the requests that hit it and nothing else.
+// what the Manager holds to be true, and again what was written before without a sync. So an error on the disk costs the requests that hit it and nothing else.
 type store struct {
 	dir    string
 	fs     vfs.FS
@@ -46,6 +48,8 @@ type store struct {
 	tried  time.Time         // when opening the failed database again was last begun
 	again  *opening          // opening it again, if that goes on
 	wrongs map[string][]byte // what must be written before all else; nil value: deleted
+	// unsynced is what was written since the last sync, and is lost if the database fails; nil value: deleted.
+	unsynced map[string][]byte
 
 	mu  sync.RWMutex // guards db and the life of what is read from it
 	db  *database    // nil while there is none
@@ -71,7 +75,7 @@ func openStore(dir string, fs vfs.FS, log *slog.Logger) (*store, error) {
 	if dir == "" {
 		return nil, errors.New("no database directory given")
 	}
-	s := &store{dir: dir, fs: fs, log: log, now: time.Now, all: map[*snapshot]struct{}{}, wrongs: map[string][]byte{}}
+	s := &store{dir: dir, fs: fs, log: log, now: time.Now, all: map[*snapshot]struct{}{}, wrongs: map[string][]byte{}, unsynced: map[string][]byte{}}
 	if fs == nil {
 		s.fs = vfs.Default
 	}
@@ -88,7 +92,7 @@ func openStore(dir string, fs vfs.FS, log *slog.Logger) (*store, error) {
 		err = os.Chmod(lockFile, 0o600)
 	}
 	if err == nil {
-		s.db, err = s.begin().patiently()
+		s.db, err = s.begin(true).patiently()
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -113,45 +117,27 @@ func (o *opening) patiently() (*database, error) {
 	}
 }
 
-// makeDir creates the directory, durably, and keeps others out of it.
-func (s *store) makeDir() error {
-	info, err := s.fs.Stat(s.dir)
-	if err == nil {
-		if s.private() && info.Mode().Perm()&0o077 != 0 {
-			return os.Chmod(s.dir, 0o700)
-		}
-		return nil
-	}
-	if err := s.fs.MkdirAll(s.dir, 0o700); err != nil {
-		return err
-	}
-	parent, err := s.fs.OpenDir(s.fs.PathDir(s.dir))
-	if err != nil {
-		return err
-	}
-	return errors.Join(parent.Sync(), parent.Close())
-}
-
-func (s *store) private() bool { return s.fs == vfs.Default }
-
-// begin begins to open the database.
-func (s *store) begin() *opening {
+// begin begins to open the database; only the first opening may create it.
+func (s *store) begin(first bool) *opening {
 	o := &opening{db: &database{guard: &guard{FS: s.fs, private: s.private()}}, done: make(chan struct{})}
 	go func() {
 		defer close(o.done)
-		o.err = s.open(o.db)
+		o.err = s.open(o.db, first)
 	}()
 	return o
 }
 
-// open opens the database and checks, or writes, its format.
-func (s *store) open(d *database) (err error) {
+// open opens the database and checks its format; the first opening creates what is not there.
+func (s *store) open(d *database, first bool) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			d.guard.shut.Store(true)
 			err = fmt.Errorf("opening lease database %s: %v", s.dir, r)
 		}
 	}()
+	if err := s.checkFiles(); err != nil {
+		return err
+	}
 	log := &pebbleLog{log: s.log, failed: &d.failed}
 	listener := pebble.EventListener{
 		BackgroundError: func(err error) {
@@ -170,6 +156,7 @@ func (s *store) open(d *database) (err error) {
 	d.DB, err = pebble.Open(s.dir, &pebble.Options{
 		FS:                 d.guard,
 		Logger:             log,
+		ErrorIfNotExists:   !first,
 		EventListener:      &listener,
 		FormatMajorVersion: pebble.FormatWALSyncChunks, // tells a torn end of the log from a damaged middle
 		MemTableSize:       16 << 20,
@@ -177,13 +164,14 @@ func (s *store) open(d *database) (err error) {
 	if err != nil {
 		return fmt.Errorf("opening lease database %s: %w", s.dir, err)
 	}
-	if err := s.checkFormat(d); err != nil {
+	if err := s.checkFormat(d, first); err != nil {
 		return errors.Join(fmt.Errorf("lease database %s: %w", s.dir, err), d.Close())
 	}
 	return nil
 }
 
-func (s *store) checkFormat(d *database) error {
+// checkFormat checks the format key, and writes it into a database that is new.
+func (s *store) checkFormat(d *database, first bool) error {
 	v, closer, err := d.Get([]byte{keyFormat})
 	switch {
 	case err == nil:
@@ -204,13 +192,21 @@ func (s *store) checkFormat(d *database) error {
 	if err := errors.Join(it.Error(), it.Close()); err != nil {
 		return err
 	}
-	if !empty {
+	switch {
+	case !empty:
 		return fmt.Errorf("key %q: expected the format key %q first; this is not a lease database", found, keyFormat)
+	case !first:
+		return fmt.Errorf("the format key %q is gone, and all leases with it", keyFormat)
 	}
 	if err := d.Set([]byte{keyFormat}, []byte(formatValue), pebble.Sync); err != nil {
 		return err
 	}
-	return d.broken()
+	if err := d.broken(); err != nil {
+		return err
+	}
+	// The log of a new database began before its format was raised, and so cannot tell damage from a torn end. A flush
+	// begins another one.
+	return d.Flush()
 }
 
 // broken is the error of a database that Pebble gave up; Pebble reports that by its logger alone.
@@ -235,6 +231,12 @@ func (s *store) write(writes []write, sync bool) (doubt bool, err error) {
 		if d, err = s.reopen(); err != nil {
 			return false, err
 		}
+		for k, v := range s.unsynced {
+			if _, ok := s.wrongs[k]; !ok {
+				s.wrongs[k] = v
+			}
+		}
+		clear(s.unsynced)
 	}
 	if len(s.wrongs) > 0 {
 		repair := make([]write, 0, len(s.wrongs))
@@ -246,7 +248,18 @@ func (s *store) write(writes []write, sync bool) (doubt bool, err error) {
 		}
 		clear(s.wrongs)
 	}
-	return true, d.commit(writes, sync)
+	sync = sync || len(s.unsynced)+len(writes) > maxUnsynced
+	if err := d.commit(writes, sync); err != nil {
+		return true, err
+	}
+	if sync {
+		clear(s.unsynced)
+	} else {
+		for _, w := range writes {
+			s.unsynced[w.key] = w.value
+		}
+	}
+	return true, nil
 }
 
 func (s *store) current() *database {
@@ -303,7 +316,7 @@ func (s *store) reopen() (*database, error) {
 		s.mu.Lock()
 		s.discard()
 		s.mu.Unlock()
-		s.again = s.begin()
+		s.again = s.begin(false)
 	}
 	t := time.NewTimer(reopenWait)
 	defer t.Stop()
@@ -323,6 +336,20 @@ func (s *store) reopen() (*database, error) {
 	defer s.mu.Unlock()
 	s.db = o.db
 	return o.db, nil
+}
+
+// flush moves everything from the log to tables, whose loss Pebble notices, or gives up after giveUpTime.
+func (d *database) flush() {
+	done, err := d.AsyncFlush()
+	if err != nil {
+		return // the log has it all
+	}
+	t := time.NewTimer(giveUpTime)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	}
 }
 
 // discard closes the database, whatever state it is in. Caller holds mu.
@@ -363,7 +390,7 @@ func (s *store) discard() {
 // close writes what is left to repair and closes the database.
 func (s *store) close() error {
 	var err error
-	if len(s.wrongs) > 0 {
+	if d := s.current(); len(s.wrongs) > 0 || len(s.unsynced) > 0 && (d == nil || d.failed.Load()) {
 		_, err = s.write(nil, true)
 	}
 	if s.again != nil {
@@ -383,6 +410,7 @@ func (s *store) close() error {
 		for v := range s.all {
 			v.close()
 		}
+		s.db.flush()
 		err = errors.Join(err, s.db.Close())
 		s.db = nil
 	}

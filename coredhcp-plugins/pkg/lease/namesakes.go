@@ -1,0 +1,108 @@
+package lease
+
+import "slices"
+
+// DNS has one address for a name. A client that roams holds leases on several wires with one name, and so do the network
+// interfaces of one device. Of such namesakes DNS is to show the one with the highest version, which was given last; the
+// others are superseded: unpublished, and not in the queue for DNS. When the one that is shown ends, the next takes its
+// place.
+
+// namesakes are the bindings whose name is, in DNS, the same client's or device's as that of b. Caller holds mu.
+func (m *Manager) namesakes(b *binding) []*binding {
+	var list []*binding
+	switch {
+	case b.state != Active || b.name == "":
+	case b.owned:
+		for _, o := range m.owned[b.name] {
+			if o != b {
+				list = append(list, o)
+			}
+		}
+	default:
+		for o := m.clients[b.client.key()]; o != nil; o = o.sibling {
+			if o != b && o.state == Active && !o.owned && o.name == b.name {
+				list = append(list, o)
+			}
+		}
+	}
+	return list
+}
+
+// indexOwned keeps Manager.owned when a binding gets another record. Caller holds mu.
+func (m *Manager) indexOwned(b *binding, r *record) {
+	if b.owned == r.owned && b.name == r.name {
+		return
+	}
+	if b.owned {
+		if list := slices.DeleteFunc(m.owned[b.name], func(o *binding) bool { return o == b }); len(list) > 0 {
+			m.owned[b.name] = list
+		} else {
+			delete(m.owned, b.name)
+		}
+	}
+	if r.owned {
+		m.owned[r.name] = append(m.owned[r.name], b)
+	}
+}
+
+// newest is the namesake that was given last, or nil. Caller holds mu.
+func (m *Manager) newest(b *binding) *binding {
+	var n *binding
+	for _, o := range m.namesakes(b) {
+		if n == nil || o.version > n.version {
+			n = o
+		}
+	}
+	return n
+}
+
+// superseded says whether DNS is to show a namesake and not b. Caller holds mu.
+func (m *Manager) superseded(b *binding) bool {
+	n := m.newest(b)
+	return n != nil && n.version > b.version
+}
+
+// takesBack says whether a client that gets its lease b again gets back the name that went to a namesake: it moved. A
+// renewal alone does not take the name from another network interface, or two that are both in use would take it from
+// each other for ever. Caller holds mu.
+func (m *Manager) takesBack(w *asker, b *binding) bool {
+	n := m.newest(b)
+	return n != nil && n.version > b.version && (!w.stays() || n.client.key() == string(w.key) || w.sharesHardware(n.client))
+}
+
+// supersede has DNS show b and none of its namesakes. Caller holds mu.
+func (m *Manager) supersede(b *binding, t moment) {
+	for _, o := range m.namesakes(b) {
+		if o.published || m.names.adding[o] != nil || m.dirty[o] != nil {
+			r := o.record
+			r.published = false
+			m.change(o, r, t) // which also takes it out of the queue
+		}
+	}
+}
+
+// republish has DNS shown again what it is to show for a binding. Caller holds mu.
+func (m *Manager) republish(b *binding, t moment) {
+	r := b.record
+	m.version++
+	r.published, r.version = false, m.version
+	m.change(b, r, t)
+}
+
+// dropName has the name of a binding removed from DNS; a namesake takes its place. Caller holds mu and takes the name
+// from the binding.
+func (m *Manager) dropName(b *binding, t moment) {
+	if n := m.newest(b); n != nil && n.version < b.version {
+		m.republish(n, t)
+	}
+	m.version++
+	// The next owner of a device's name may take it over where it is; until that is done, this removal waits: overtaken.
+	m.addRemoval(&removal{name: b.name, addr: b.addr, client: b.client, version: m.version, owned: b.owned})
+}
+
+// overtaken says whether another client of a device is to have in DNS what a removal is about. Its addition replaces what
+// is there, so that the name is never missing, and makes the removal needless; should it end before that, the removal is
+// what is left to do. Caller holds mu.
+func (m *Manager) overtaken(r *removal) bool {
+	return slices.ContainsFunc(m.owned[r.name], func(b *binding) bool { return b.addr == r.addr && b.client.key() != r.client.key() })
+}

@@ -1,0 +1,226 @@
+package lease
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// fakeDNS is what RFC 4703 makes of the changes: one address for a name, guarded by its client.
+type fakeDNS map[string]fakeName
+
+type fakeName struct {
+	addr   netip.Addr
+	client string
+}
+
+func (d fakeDNS) make(c NameChange) {
+	was, there := d[c.Name]
+	switch {
+	case !c.Remove && (c.Owned || !there || was.client == c.Client.Key()):
+		d[c.Name] = fakeName{c.Address, c.Client.Key()}
+	case c.Remove && was == (fakeName{c.Address, c.Client.Key()}):
+		delete(d, c.Name)
+	}
+}
+
+// drain makes everything that waits.
+func (f *fixture) drain(d fakeDNS) {
+	f.Helper()
+	f.settled()
+	for n := 0; ; n++ {
+		changes := f.TakeNameChanges(10)
+		if len(changes) == 0 {
+			return
+		}
+		for _, c := range changes {
+			d.make(c)
+		}
+		f.confirm(changes)
+		if n > 1000 {
+			f.Fatalf("changes without end, the last %+v", changes)
+		}
+	}
+}
+
+func (f *fixture) wantShown(d fakeDNS, name, a string) {
+	f.Helper()
+	f.drain(d)
+	if got := d[name].addr; a == "" && got.IsValid() || a != "" && got != addr(a) {
+		f.Fatalf("DNS shows %s at %v, want %q", name, got, a)
+	}
+}
+
+// TestNamesakes has one client, or one device, hold leases on several wires. DNS has one address for their name.
+func TestNamesakes(t *testing.T) {
+	const us7, ct1 = "us7.imaging.example.org.", "ct1.imaging.example.org."
+	here, there := named(1, "us7", link), named(1, "us7", link2)
+	a, b := addr("192.0.2.100"), addr("198.51.100.10")
+	t.Run("a device that roams and comes back", func(t *testing.T) {
+		for name, back := range map[string]Query{"init-reboot": rebooting(here, a), "renewing": renewing(here, a), "selecting": selecting(here, a)} {
+			t.Run(name, func(t *testing.T) {
+				f, d := open(t, testConfig()), fakeDNS{}
+				f.get(here)
+				f.wantShown(d, us7, a.String())
+				f.clock.advance(10 * time.Minute)
+				f.get(there)
+				f.wantShown(d, us7, b.String())
+				if l, _ := f.Lease(a); l.Published {
+					t.Error("the lease before is still said to be shown")
+				}
+				f.clock.advance(10 * time.Minute)
+				f.request(back)
+				f.wantShown(d, us7, a.String())
+				f.reopen(testConfig())
+				f.clock.advance(50 * time.Minute)
+				f.expireAll()
+				f.wantShown(d, us7, a.String())
+				if l, _ := f.Lease(a); !l.Published || f.state(b.String()) != Expired {
+					t.Errorf("%+v, and the other one %v", l, f.state(b.String()))
+				}
+				f.release(here, a)
+				f.wantShown(d, us7, "")
+			})
+		}
+	})
+	t.Run("the newer lease ends first", func(t *testing.T) {
+		f, d := open(t, testConfig()), fakeDNS{}
+		f.get(here)
+		f.wantShown(d, us7, a.String())
+		f.get(there)
+		f.wantShown(d, us7, b.String())
+		f.release(there, b)
+		f.wantShown(d, us7, a.String())
+	})
+	t.Run("the newer lease gets another name", func(t *testing.T) {
+		f, d := open(t, testConfig()), fakeDNS{}
+		f.get(here)
+		f.get(there)
+		f.wantShown(d, us7, b.String())
+		f.request(renewing(named(1, "us8", link2), b))
+		f.wantShown(d, us7, a.String())
+		f.wantShown(d, "us8.imaging.example.org.", b.String())
+	})
+	t.Run("all of it while DNS is down", func(t *testing.T) {
+		f, d := open(t, testConfig()), fakeDNS{}
+		f.get(here)
+		f.get(there)
+		f.reopen(testConfig())
+		f.wantShown(d, us7, b.String())
+		f.release(there, b)
+		f.wantShown(d, us7, a.String())
+	})
+	t.Run("an addition that is out when the newer lease comes", func(t *testing.T) {
+		f, d := open(t, testConfig()), fakeDNS{}
+		f.get(here)
+		out := f.TakeNameChanges(1)
+		f.get(there)
+		d.make(out[0])
+		f.confirm(out)
+		if l, _ := f.Lease(a); l.Published {
+			t.Error("published, and a newer one waits")
+		}
+		f.wantShown(d, us7, b.String())
+	})
+	t.Run("two interfaces of one device", func(t *testing.T) {
+		f, d := open(t, testConfig()), fakeDNS{}
+		one, two := query(client(0xc1), link), query(client(0xc2), link2)
+		f.get(one)
+		f.wantShown(d, ct1, "192.0.2.11")
+		f.get(two)
+		f.wantShown(d, ct1, "198.51.100.10")
+		f.request(renewing(one, addr("192.0.2.11")))
+		f.wantShown(d, ct1, "198.51.100.10") // both are in use: a renewal is no reason to change
+		f.request(rebooting(one, addr("192.0.2.11")))
+		f.wantShown(d, ct1, "192.0.2.11")
+		f.release(one, addr("192.0.2.11"))
+		f.wantShown(d, ct1, "198.51.100.10")
+		f.release(two, addr("198.51.100.10"))
+		f.wantShown(d, ct1, "")
+	})
+}
+
+// TestNamesakesAgainstModel drives clients that roam and interfaces of one device at random. Whenever DNS has caught up, a
+// name shows an address that its client or device holds, and no name that nobody holds is there.
+func TestNamesakesAgainstModel(t *testing.T) {
+	r := newRand(t)
+	config := testConfig()
+	config.Reservations[0].Addresses = append(config.Reservations[0].Addresses, addr("192.0.2.12"))
+	f, d := open(t, config), fakeDNS{}
+	clients := []Client{
+		client(1), client(2), {1, mac(3), "\x01three"}, {1, mac(0xc1), "\x00uefi"}, {1, mac(0xc1), "\xffos"}, client(0xc2), client(0xd1),
+	}
+	names := []string{"ws1", "ws2", "ws3", "ct1", "ct1", "ct1", "mr1"}
+	var out []NameChange
+	for range 4000 {
+		i := r.IntN(len(clients))
+		q := query(clients[i], []netip.Addr{link, link2}[r.IntN(2)])
+		q.Hostname = names[i]
+		var mine []netip.Addr
+		for a, b := range f.bindings {
+			if b.state == Active && b.client.client() == q.Client {
+				mine = append(mine, a)
+			}
+		}
+		switch n := r.IntN(10); {
+		case n < 3:
+			if o := f.discover(q); o.Kind == Offer {
+				f.request(selecting(q, o.Lease.Address))
+			}
+		case n == 3 && len(mine) > 0:
+			f.request(rebooting(q, mine[r.IntN(len(mine))]))
+		case n == 4 && len(mine) > 0:
+			f.request(renewing(q, mine[r.IntN(len(mine))]))
+		case n == 5 && len(mine) > 0:
+			f.release(q, mine[r.IntN(len(mine))])
+		case n == 6:
+			f.clock.advance(time.Duration(r.IntN(20)) * time.Minute)
+			f.expireAll()
+		case n == 7:
+			out = append(out, f.TakeNameChanges(2)...)
+		case n == 8:
+			for _, c := range out {
+				if r.IntN(3) == 0 {
+					f.ReturnNameChange(c, f.clock.now().Add(time.Minute))
+					continue
+				}
+				d.make(c)
+				f.confirm([]NameChange{c})
+			}
+			out = nil
+			if r.IntN(8) == 0 {
+				f.reopen(config)
+			}
+		case n == 9 && r.IntN(5) == 0:
+			for _, c := range out {
+				f.ReturnNameChange(c, f.clock.now())
+			}
+			out = nil
+			f.clock.advance(time.Minute)
+			f.drain(d)
+			held := map[string]map[netip.Addr]bool{}
+			for l := range f.Leases() {
+				if l.State == Active && l.Name != "" {
+					if held[l.Name] == nil {
+						held[l.Name] = map[netip.Addr]bool{}
+					}
+					held[l.Name][l.Address] = true
+				}
+			}
+			for name, list := range held {
+				if !list[d[name].addr] {
+					t.Fatalf("DNS shows %s at %v, held are %v", name, d[name].addr, list)
+				}
+			}
+			if len(d) != len(held) {
+				t.Fatalf("DNS shows %v, held are %v", d, held)
+			}
+			for _, r := range f.removals {
+				if !f.overtaken(r) {
+					t.Fatalf("left: %+v", r)
+				}
+			}
+		}
+		f.check()
+	}
+}
