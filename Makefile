@@ -43,7 +43,11 @@ fuzz: ## run each fuzz test for FUZZTIME (20s)
 	done
 
 .PHONY: bench
-bench: ## run the benchmarks of every package
+bench: build ## measure the DNS side beside BIND, Knot and CoreDNS's own plugins (BENCHFLAGS=-short)
+	DICOMNAM_BIN=$(CURDIR)/$(BIN) $(GO) run ./integration/bench $(BENCHFLAGS)
+
+.PHONY: gobench
+gobench: ## run the Go benchmarks of every package
 	$(GO) test -run '^$$' -bench . -benchmem ./plugin/... ./coredhcp-plugins/...
 
 .PHONY: clean

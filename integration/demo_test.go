@@ -70,6 +70,7 @@ func (r demoRun) prepare(t *testing.T) *startedDemo {
 	if err != nil {
 		t.Fatal(err)
 	}
+	bin := binaries(t) // built before the time of the demo begins to count
 	d := &startedDemo{}
 	if d.tmp, err = os.MkdirTemp("", "dicomnam-demo-"); err != nil {
 		t.Fatal(err)
@@ -102,7 +103,7 @@ func (r demoRun) prepare(t *testing.T) *startedDemo {
 		d.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
 	d.Dir = d.tmp
-	d.Env = append(os.Environ(), "TMPDIR="+d.tmp, "DICOMNAM_BIN="+binaries(t), d.mark)
+	d.Env = append(os.Environ(), "TMPDIR="+d.tmp, "DICOMNAM_BIN="+bin, d.mark)
 	d.output = filepath.Join(t.TempDir(), "output")
 	output, err := os.Create(d.output)
 	if err != nil {

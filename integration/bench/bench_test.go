@@ -1,0 +1,236 @@
+//go:build linux
+
+package main
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
+)
+
+// A client signs each message for itself: on a connection that is used again,
+// every second message would fail otherwise.
+func TestUpdatesOnOneConnection(t *testing.T) {
+	t.Parallel()
+	for _, network := range []string{"udp", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			names := make(chan string, 10)
+			s := &dns.Server{
+				Net: network, Addr: "127.0.0.1:0", TsigSecret: map[string]string{keyName: secret},
+				MsgAcceptFunc: func(dns.Header) dns.MsgAcceptAction { return dns.MsgAccept },
+				Handler: dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
+					r := new(dns.Msg).SetReply(m)
+					if m.IsTsig() == nil || w.TsigStatus() != nil || m.Len() > dns.MinMsgSize {
+						r.Rcode = dns.RcodeRefused
+					} else {
+						names <- m.Ns[0].Header().Name
+					}
+					r.SetTsig(keyName, dns.HmacSHA256, 300, time.Now().Unix())
+					if err := w.WriteMsg(r); err != nil {
+						t.Error(err)
+					}
+				}),
+			}
+			started := make(chan struct{})
+			s.NotifyStartedFunc = func() { close(started) }
+			ended := make(chan error)
+			go func() { ended <- s.ListenAndServe() }()
+			<-started
+			var to string
+			if network == "udp" {
+				to = s.PacketConn.LocalAddr().String()
+			} else {
+				to = s.Listener.Addr().String()
+			}
+			got := updateLoad{
+				to: netip.MustParseAddrPort(to), zone: zoneName, network: network, clients: 1,
+				prefix: "u", duration: time.Minute, limit: 10,
+			}.run(t.Context())
+			if len(got.latencies) != 10 || got.failures() != "" {
+				t.Errorf("%d updates succeeded, failed: %s", len(got.latencies), got.failures())
+			}
+			if err := s.Shutdown(); err != nil {
+				t.Error(err)
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			close(names)
+			seen := map[string]bool{}
+			for name := range names {
+				if seen[name] {
+					t.Errorf("%s was added twice", name)
+				}
+				seen[name] = true
+			}
+		})
+	}
+}
+
+// Queries without an answer are counted, and do not end the measurement.
+func TestLostQueries(t *testing.T) {
+	t.Parallel()
+	s := &dns.Server{Net: "udp", Addr: "127.0.0.1:0", Handler: dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
+		name := m.Question[0].Name
+		if name == hostName(0) {
+			return
+		}
+		r := new(dns.Msg).SetReply(m)
+		r.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeA, Class: dns.ClassINET}, A: address(1).AsSlice()}}
+		if err := w.WriteMsg(r); err != nil {
+			t.Error(err)
+		}
+	})}
+	started := make(chan struct{})
+	s.NotifyStartedFunc = func() { close(started) }
+	ended := make(chan error)
+	go func() { ended <- s.ListenAndServe() }()
+	<-started
+	queries, err := packQueries(4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, rate := range map[string]float64{"closed": 0, "paced": 800} {
+		got, err := queryLoad{
+			to: netip.MustParseAddrPort(s.PacketConn.LocalAddr().String()), queries: queries,
+			duration: time.Second, rate: rate,
+		}.run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.lost == 0 || len(got.latencies) < got.lost || got.failures() != "" {
+			t.Errorf("%s: %d answered, %d lost, failed: %s", name, len(got.latencies), got.lost, got.failures())
+		}
+		if total := len(got.latencies) + got.lost; rate > 0 && (total < 600 || total > 800) {
+			t.Errorf("%s: %d queries in a second, expected about %.0f", name, total, rate)
+		}
+	}
+	if err := s.Shutdown(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSite(t *testing.T) {
+	t.Parallel()
+	for _, moved := range []int{0, 1, 5000} {
+		_, warnings, err := site.Parse("site.yaml", siteFile(5000, moved))
+		if err != nil || len(warnings) > 0 {
+			t.Errorf("%d moved: %v %v", moved, warnings, err)
+		}
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	t.Parallel()
+	s := newSample()
+	if got := s.quantile(.99); got != 0 {
+		t.Errorf("p99 of nothing: %v", got)
+	}
+	for i := 100; i > 0; i-- {
+		s.latencies = append(s.latencies, time.Duration(i))
+	}
+	for p, want := range map[float64]time.Duration{0: 1, .5: 51, .99: 100, 1: 100} {
+		if got := s.quantile(p); got != want {
+			t.Errorf("quantile %v: %d, expected %d", p, got, want)
+		}
+	}
+}
+
+func TestMedian(t *testing.T) {
+	t.Parallel()
+	var all []*sample
+	for _, n := range []int{7, 1, 3} {
+		all = append(all, &sample{elapsed: time.Second, latencies: make([]time.Duration, n)})
+	}
+	if got := len(median(all).latencies); got != 3 {
+		t.Errorf("median of 7, 1, 3: %d", got)
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	t.Parallel()
+	const stat = "42 (a) name) (x) S 1 42 42 0 -1 4194304 100 0 0 0 250 50 7 8 20 0 9 0 100 0 0"
+	for in, want := range map[string]time.Duration{stat: 3 * time.Second, "": 0, "42 (short) S 1": 0} {
+		if got := parseStat(in); got != want {
+			t.Errorf("%q: %v, expected %v", in, got, want)
+		}
+	}
+}
+
+func TestParseDrops(t *testing.T) {
+	t.Parallel()
+	const table = `   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+  100: 0100007F:14E9 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 11 2 0000000000000000 12
+  101: 0100007F:14EA 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 12 2 0000000000000000 5
+`
+	if got := parseDrops(table, "0100007F:14E9"); got != 12 {
+		t.Errorf("%d, expected 12", got)
+	}
+}
+
+func TestParseDNSPerf(t *testing.T) {
+	t.Parallel()
+	got, err := parseDNSPerf([]byte(`Statistics:
+
+  Queries sent:         2010
+  Queries completed:    2000 (99.50%)
+  Queries lost:         10 (0.50%)
+
+  Run time (s):         2.000000
+  Queries per second:   1000.000000
+
+  Average Latency (s):  0.001500 (min 0.000040, max 0.020000)
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.rate() != 1000 || got.lost != 10 || got.quantile(.5) != 1500*time.Microsecond {
+		t.Errorf("%.0f/s, %d lost, mean %v", got.rate(), got.lost, got.quantile(.5))
+	}
+	if _, err := parseDNSPerf([]byte("Error: no such file")); err == nil {
+		t.Error("an error message was taken for figures")
+	}
+}
+
+func TestTable(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	tab := table{
+		rows:    []row{{what: "updates", server: "dicom", rate: "2000"}, {what: "updates", server: "BIND", rate: "1000", peer: times(2000, 1000, "3")}},
+		skipped: []string{"Knot: knotd: not installed"},
+	}
+	tab.print(&out)
+	for _, want := range []string{"x 2.00 (goal 3)\n", "Skipped: Knot: knotd: not installed\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	if n := strings.Count(out.String(), "updates"); n != 1 {
+		t.Errorf("the measurement is named %d times:\n%s", n, out.String())
+	}
+}
+
+func TestFlags(t *testing.T) {
+	t.Parallel()
+	for _, args := range []string{"-short -full", "-only nothing", "-sizes x", "-sizes 0", "-names 5000000", "-rounds -1", "left over"} {
+		if o, err := parse(strings.Fields(args)); err == nil {
+			t.Errorf("%q is accepted: %+v", args, o)
+		}
+	}
+	o, err := parse([]string{"-short", "-sizes", "100,200", "-d", "2s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(o.sizes) != 2 || o.duration != 2*time.Second || o.rounds != 1 || o.wait != 0 {
+		t.Errorf("%+v", o)
+	}
+}

@@ -1,0 +1,180 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// updateTimeout is how long a client waits for the answer to an UPDATE.
+const updateTimeout = 2 * time.Second
+
+// An updateLoad is clients that each send one UPDATE after the other.
+type updateLoad struct {
+	to       netip.AddrPort
+	zone     string
+	network  string // "udp" or "tcp": a connection for each client
+	clients  int
+	prefix   string // of the names; none may be used twice
+	duration time.Duration
+	limit    int     // of updates
+	rate     float64 // of all clients, a second; 0: as fast as answers come
+}
+
+// run sends updates until the duration or the limit is reached.
+func (l updateLoad) run(ctx context.Context) *sample {
+	var (
+		next    atomic.Int64
+		wg      sync.WaitGroup
+		samples = make([]*sample, l.clients)
+		ready   = make([]updateClient, l.clients)
+	)
+	for c := range ready {
+		ready[c].load = &l
+		// Before the clock starts. What fails here fails again below.
+		_ = ready[c].connect()
+	}
+	start := time.Now()
+	ctx, cancel := context.WithDeadline(ctx, start.Add(l.duration))
+	defer cancel()
+	for c := range ready {
+		s, client := newSample(), &ready[c]
+		samples[c] = s
+		wg.Go(func() {
+			defer client.close()
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= l.limit {
+					return
+				}
+				if l.rate > 0 {
+					due := start.Add(time.Duration(float64(n) / l.rate * float64(time.Second)))
+					select {
+					case <-time.After(time.Until(due)):
+					case <-ctx.Done():
+					}
+				}
+				if ctx.Err() != nil {
+					return
+				}
+				sent := time.Now()
+				if err := client.update(n); err != nil {
+					s.fail(err)
+					continue
+				}
+				s.latencies = append(s.latencies, time.Since(sent))
+			}
+		})
+	}
+	wg.Wait()
+	all := newSample()
+	for _, s := range samples {
+		all.merge(s)
+	}
+	all.elapsed = time.Since(start)
+	return all
+}
+
+// An updateClient is one client of an updateLoad.
+type updateClient struct {
+	load     *updateLoad
+	conn     *dns.Conn // nil before the first update and after an error
+	verified bool      // one answer's signature
+}
+
+func (c *updateClient) connect() error {
+	if c.conn != nil {
+		return nil
+	}
+	conn, err := net.DialTimeout(c.load.network, c.load.to.String(), updateTimeout)
+	if err != nil {
+		return err
+	}
+	c.conn = &dns.Conn{Conn: conn}
+	return nil
+}
+
+func (c *updateClient) close() {
+	if c.conn != nil {
+		_ = c.conn.Close() // nothing is in flight
+		c.conn = nil
+	}
+}
+
+// message is the UPDATE that adds the n-th name: the first step of RFC 4703
+// section 5.3.1, which succeeds only if the name is not in use.
+func (c *updateClient) message(n int) *dns.Msg {
+	name := fmt.Sprintf("%s-%07d.%s", c.load.prefix, n, c.load.zone)
+	header := func(t uint16) dns.RR_Header {
+		return dns.RR_Header{Name: name, Rrtype: t, Class: dns.ClassINET, Ttl: 300}
+	}
+	a := &dns.A{Hdr: header(dns.TypeA), A: address(n).AsSlice()}
+	m := new(dns.Msg).SetUpdate(c.load.zone)
+	m.NameNotUsed([]dns.RR{a})
+	m.Insert([]dns.RR{a, &dns.DHCID{Hdr: header(dns.TypeDHCID), Digest: dhcid(name)}})
+	return m.SetTsig(keyName, dns.HmacSHA256, 300, time.Now().Unix())
+}
+
+// update adds the n-th name. It is signed here and not by the connection:
+// dns.Conn would take the MAC of one request into the signature of the next, as
+// is right within one answer only, and servers refuse that.
+func (c *updateClient) update(n int) (err error) {
+	m := c.message(n)
+	request, mac, err := dns.TsigGenerate(m, secret, "", false)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			c.close() // a late answer must not be taken for the next
+		}
+	}()
+	if err := c.connect(); err != nil {
+		return err
+	}
+	if err := c.conn.SetDeadline(time.Now().Add(updateTimeout)); err != nil {
+		return err
+	}
+	if _, err := c.conn.Write(request); err != nil {
+		return err
+	}
+	var h dns.Header
+	answer, err := c.conn.ReadMsgHeader(&h)
+	switch {
+	case err != nil:
+		return err
+	case h.Id != m.Id:
+		return errors.New("answer to another request")
+	case h.Bits&0xf != dns.RcodeSuccess:
+		return errors.New(dns.RcodeToString[int(h.Bits&0xf)])
+	case h.Arcount == 0:
+		return errors.New("unsigned answer")
+	case !c.verified:
+		// Once: the time that it takes is the server's.
+		c.verified = true
+		return dns.TsigVerify(answer, secret, mac, false)
+	}
+	return nil
+}
+
+// reason is an error as the table counts it.
+func reason(err error) string {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "timeout"
+	case errors.As(err, &op):
+		return op.Op + " error"
+	}
+	return err.Error()
+}
