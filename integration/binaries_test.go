@@ -35,7 +35,8 @@ func TestPlugins(t *testing.T) {
 	} {
 		t.Run(tc.program, func(t *testing.T) {
 			t.Parallel()
-			out, err := exec.CommandContext(timeout(t, patience), filepath.Join(binaries(t), tc.program), tc.flag).Output()
+			path := filepath.Join(binaries(t), tc.program)
+			out, err := exec.CommandContext(timeout(t, patience), path, tc.flag).Output()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -93,7 +94,8 @@ func TestBrokenSite(t *testing.T) {
 				"coredns":  {"-conf", n.Corefile, "-dns.port", strconv.Itoa(int(n.DNS.Port()))},
 				"coredhcp": {"--conf", n.Config},
 			} {
-				cmd := exec.CommandContext(timeout(t, patience), filepath.Join(binaries(t), program), args...)
+				path := filepath.Join(binaries(t), program)
+				cmd := exec.CommandContext(timeout(t, patience), path, args...)
 				out, err := cmd.CombinedOutput()
 				if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || !exit.Exited() {
 					t.Errorf("%s with a broken site file: %v (%v)\n%s", program, err, context.Cause(t.Context()), out)
