@@ -270,6 +270,23 @@ func TestTakeOverNeedsNoSeed(t *testing.T) {
 	s.want(t, "oldmr."+domain, "A", "192.0.2.20")
 }
 
+// TestTakeOverOfOddRRsets: what RFC 2181 section 5 forbids, and dynupdate lets
+// through from a zone file.
+func TestTakeOverOfOddRRsets(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "zone", seedZone+"odd 60 IN A 192.0.2.1\nodd 90 IN A 192.0.2.2\nodd 90 IN A 192.0.2.2\n")
+	s := start(t, oldCorefile(dir, "dynupdate"))
+	if got := len(s.axfr(t)); got != 8 {
+		t.Fatalf("%d records of dynupdate", got)
+	}
+	s.stop()
+	s = start(t, oldCorefile(dir, "dicom"))
+	r := s.query(t, "odd."+domain, "A")
+	if len(r.Answer) != 2 || r.Answer[0].Header().Ttl != 90 || r.Answer[1].Header().Ttl != 90 || s.serial(t, domain) != 10 {
+		t.Errorf("%v", r)
+	}
+}
+
 func TestTakeOverThroughLinks(t *testing.T) {
 	for _, target := range []string{"real/db", "../real/db"} {
 		dir := t.TempDir()
@@ -404,7 +421,7 @@ func TestTakeOverIsKilled(t *testing.T) {
 			}
 			time.Sleep(100 * time.Microsecond)
 		}
-		time.Sleep(rand.N(60 * time.Millisecond))
+		time.Sleep(rand.N(120 * time.Millisecond))
 		c.Process.Kill()
 		c.Wait() // it was killed
 		switch {
