@@ -30,10 +30,24 @@ type binding struct {
 	record
 	sibling *binding // the next binding of the same client
 	heap    int32    // index in Manager.ends, -1 if it is not there
-	listed  bool     // in its pool's free addresses
+	listed  bool     // in its pool's free or resting addresses
+	shown   uint16   // hours after Open when DNS was last known to show the name; unsure: tell it again
+}
+
+// unsure is a binding's shown if DNS may show its name otherwise than it is to.
+const unsure = math.MaxUint16
+
+func hours(el int64) uint16 { return uint16(min(el/int64(time.Hour), unsure-1)) }
+
+// stale says whether it is time to tell DNS once more what it is to show, which repairs what others did to it.
+func (b *binding) stale(el int64) bool {
+	return b.shown == unsure || hours(el)-b.shown >= uint16(repeatAfter/time.Hour)
 }
 
 func (r *record) free() bool { return r.state == Expired || r.state == Released }
+
+// idle says whether nobody holds the address.
+func (r *record) idle() bool { return r.free() || r.state == Declined }
 
 // held says whether the record's client has the address at this moment.
 func (r *record) held(el int64) bool { return r.state == Active && r.end > el }
@@ -98,8 +112,7 @@ func (m *Manager) set(b *binding, r record) {
 	if relink && b.known() {
 		m.unlink(b)
 	}
-	m.indexOwned(b, &r)
-	b.record = r
+	m.index(b, r)
 	if relink && b.known() {
 		m.link(b)
 	}
@@ -107,7 +120,7 @@ func (m *Manager) set(b *binding, r record) {
 	if b.ending() {
 		m.wakeRun(b.end)
 	}
-	if b.free() {
+	if b.idle() {
 		m.list(b.addr)
 	}
 }

@@ -12,7 +12,8 @@ const (
 	byIdentifier = 1
 )
 
-// Key is the client's identity: two Clients with one Key are one client. It is not meant for people.
+// Key is the client's identity: two Clients with one Key are one client, unless a Reservation tells them apart. It is not
+// meant for people.
 func (c Client) Key() string { return string(c.appendKey(nil)) }
 
 func (c Client) appendKey(b []byte) []byte {
@@ -66,6 +67,11 @@ func (p packed) client() Client {
 		HardwareAddr: string(p[3+n:]),
 		Identifier:   string(p[2 : 2+n]),
 	}
+}
+
+func (p packed) hardware() HardwareAddress {
+	c := p.client()
+	return HardwareAddress{c.HardwareType, c.HardwareAddr}
 }
 
 // String names the state in lower case.

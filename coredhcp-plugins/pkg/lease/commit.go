@@ -78,11 +78,20 @@ func (m *Manager) changeRemoval(key string, r *removal) {
 	m.setRemoval(key, r)
 }
 
+// setRemoval also counts the removals of names that clients chose.
 func (m *Manager) setRemoval(key string, r *removal) {
+	if old := m.removals[key]; old != nil && !old.owned {
+		if m.chosen[old.addr]--; m.chosen[old.addr] == 0 {
+			delete(m.chosen, old.addr)
+		}
+	}
 	if r == nil {
 		delete(m.removals, key)
-	} else {
-		m.removals[key] = r
+		return
+	}
+	m.removals[key] = r
+	if !r.owned {
+		m.chosen[r.addr]++
 	}
 }
 

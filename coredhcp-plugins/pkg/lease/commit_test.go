@@ -329,7 +329,7 @@ func TestLostConfirmation(t *testing.T) {
 	f.release(q, l.Address)
 	gone := f.wantChanges("-" + ct1)
 	bad.on.Store(true)
-	f.confirmUnsynced(gone)
+	f.confirm(gone)
 	if _, err := f.Request(context.Background(), rebooting(q, l.Address)); err == nil {
 		t.Fatal("acknowledged without a sync")
 	}
@@ -344,25 +344,6 @@ func TestLostConfirmation(t *testing.T) {
 	f.wantChanges()
 	if l, _ := f.Lease(l.Address); !l.Published {
 		t.Errorf("after the restart: %+v", l)
-	}
-}
-
-// confirmUnsynced waits for the write of the confirmations, and not for a sync.
-func (f *fixture) confirmUnsynced(changes []NameChange) {
-	f.Helper()
-	for _, c := range changes {
-		if err := f.ConfirmNameChange(c); err != nil {
-			f.Fatal(err)
-		}
-	}
-	for {
-		f.mu.Lock()
-		waiting := len(f.dirty) + len(f.dirtyRemovals)
-		f.mu.Unlock()
-		if waiting == 0 {
-			return
-		}
-		runtime.Gosched()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -23,6 +24,9 @@ type index struct {
 	excluded    map[netip.Addr]struct{}
 	hostnames   map[string]struct{} // those that no client may choose
 }
+
+// wellKnown are the labels that hosts look up and trust without being told to.
+var wellKnown = []string{"wpad", "isatap", "localhost"}
 
 type network struct {
 	Network
@@ -52,6 +56,9 @@ func newIndex(c Config) (*index, error) {
 	}
 	for _, a := range c.Excluded {
 		x.excluded[a] = struct{}{}
+	}
+	for _, label := range wellKnown {
+		x.hostnames[label+"."+x.domain] = struct{}{}
 	}
 	for _, h := range c.Hostnames {
 		x.hostnames[canonical(h)] = struct{}{}
@@ -122,6 +129,11 @@ func (x *index) addNetwork(n Network, wrong func(string, ...any)) {
 func (x *index) addReservation(r Reservation, wrong func(string, ...any)) {
 	r.Hostname = canonical(r.Hostname)
 	r.Addresses = slices.Clone(r.Addresses)
+	for _, t := range []struct{ what, text string }{{"name", r.Device}, {"host name", r.Hostname}} {
+		if len(t.text) > math.MaxUint8 {
+			wrong("device %.40q: %s of %d octets: expected at most %d", r.Device, t.what, len(t.text), math.MaxUint8)
+		}
+	}
 	if r.Hostname != "" {
 		x.hostnames[r.Hostname] = struct{}{}
 	}
@@ -230,6 +242,17 @@ func (n *network) leaseTime(asked time.Duration) time.Duration {
 // samePools says whether two indexes have the same pools in the same order.
 func (x *index) samePools(o *index) bool {
 	return slices.EqualFunc(x.pools, o.pools, func(a, b *pool) bool { return a.first == b.first && a.last == b.last })
+}
+
+// rescoped are the networks whose names are put into DNS in another way than in o.
+func (x *index) rescoped(o *index) map[*network]bool {
+	again := map[*network]bool{}
+	for _, n := range x.networks {
+		if was := o.networkOf(n.Prefix.Addr()); was != nil && (was.DDNS != n.DDNS || was.DDNSScope != n.DDNSScope) {
+			again[n] = true
+		}
+	}
+	return again
 }
 
 // freed are the addresses that o keeps out of its pools and x does not.

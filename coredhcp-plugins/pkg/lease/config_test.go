@@ -29,6 +29,8 @@ func TestConfigErrors(t *testing.T) {
 		{"pools overlap", func(c *Config) { c.Networks[0].Pools = append(c.Networks[0].Pools, c.Networks[0].Pools[0]) }, "overlaps pool"},
 		{"hardware address twice", func(c *Config) { c.Reservations[1].HardwareAddresses[0].Addr = mac(0xc1) }, "00005e0053c1 is also that of"},
 		{"identifier twice", func(c *Config) { c.Reservations[1].ClientIdentifiers = []string{"\x00ct1"} }, "client identifier 00637431"},
+		{"device name too long", func(c *Config) { c.Reservations[0].Device = strings.Repeat("x", 256) }, "name of 256 octets: expected at most 255"},
+		{"host name too long", func(c *Config) { c.Reservations[0].Hostname = strings.Repeat("x", 255) }, "host name of 256 octets"},
 		{"address twice", func(c *Config) { c.Reservations[1].Addresses[0] = addr("192.0.2.11") }, "address 192.0.2.11 is also"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -13,6 +13,7 @@ type asker struct {
 	key         []byte
 	reservation *Reservation // of its device, or nil
 	t           moment
+	ended       bool // a lease was ended together with the Nak
 }
 
 // ask begins a decision. Caller holds mu.
@@ -82,7 +83,7 @@ func (m *Manager) Discover(ctx context.Context, q Query) (Answer, error) {
 		return silent("too many addresses on offer"), nil
 	}
 	n := m.conf.networkOf(a)
-	r := m.draw(w, n, m.bindings[a])
+	r := m.draw(w, n, a, m.bindings[a])
 	l := m.lease(a, &r, w.t)
 	l.State = Offered
 	return Answer{Kind: Offer, Lease: l, Duration: r.duration()}, nil
@@ -90,7 +91,8 @@ func (m *Manager) Discover(ctx context.Context, q Query) (Answer, error) {
 
 // Request answers a DHCPREQUEST by what RFC 2131 section 4.3.2 says of the state that the client is in: SELECTING with a
 // selected server, RENEWING or REBINDING with its address, INIT-REBOOT with a requested address alone. An Ack is
-// returned when its lease is on stable storage; an error means that it is not, and that nothing must be answered.
+// returned when its lease is on stable storage, and so is a Nak that ends one; an error means that it is not, and that
+// nothing must be answered.
 func (m *Manager) Request(ctx context.Context, q Query) (Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return Answer{}, err
@@ -127,7 +129,7 @@ func (m *Manager) request(q *Query) (Answer, *group, error) {
 	default:
 		ans = silent("neither a server, nor an address asked for, nor one held")
 	}
-	if ans.Kind != Ack {
+	if ans.Kind != Ack && !w.ended {
 		return ans, nil, nil
 	}
 	return ans, m.submit(true), nil
@@ -151,7 +153,7 @@ func (m *Manager) selecting(w *asker) Answer {
 	}
 	// An offer that is over, or that a restart forgot, is as good as long as the address is still there for the client.
 	if !m.usable(w, w.Requested, nets) || (o == nil || o.addr != w.Requested) && !m.best(w, w.Requested, nets) {
-		return nak("address is not available to this client")
+		return m.refuse(w, w.Requested, "address is not available to this client")
 	}
 	return m.grant(w, w.Requested)
 }
@@ -170,7 +172,7 @@ func (m *Manager) rebooting(w *asker) Answer {
 		return unknown(n)
 	}
 	if !m.entitled(w, w.Requested) || !m.usable(w, w.Requested, nets) || !m.best(w, w.Requested, nets) {
-		return nak("wrong address")
+		return m.refuse(w, w.Requested, "wrong address")
 	}
 	return m.grant(w, w.Requested)
 }
@@ -203,9 +205,19 @@ func (m *Manager) renewing(w *asker) Answer {
 		return unknown(n)
 	}
 	if !m.entitled(w, w.ClientAddr) || !m.usable(w, w.ClientAddr, n.wire) || !m.best(w, w.ClientAddr, n.wire) {
-		return nak("wrong address")
+		return m.refuse(w, w.ClientAddr, "wrong address")
 	}
 	return m.grant(w, w.ClientAddr)
+}
+
+// refuse answers Nak. A client that holds the address, which is another device's by now, loses it with the Nak, so that the
+// device need not wait for the end of the lease.
+func (m *Manager) refuse(w *asker, a netip.Addr, reason string) Answer {
+	if b := m.bindings[a]; b != nil && b.state == Active && m.owns(w, b) && m.conf.reserved[a] != nil && m.conf.reserved[a] != w.reservation {
+		m.finish(b, Released, w.t.el, w.t)
+		w.ended = true
+	}
+	return nak(reason)
 }
 
 func contains(nets []*network, n *network) bool {
@@ -260,8 +272,8 @@ func (m *Manager) usable(w *asker, a netip.Addr, nets []*network) bool {
 	}
 	reserved := m.conf.reserved[a] != nil // then for this client: it is permitted
 	if b := m.bindings[a]; b != nil {
-		if b.resting(w.t.el) {
-			return false
+		if o := m.offers.of(a); b.resting(w.t.el) && (o == nil || !m.same(w, o.client)) {
+			return false // unless choose offered it
 		}
 		if b.held(w.t.el) && !m.owns(w, b) && !(reserved && w.sharesHardware(b.client)) {
 			return false
@@ -339,7 +351,7 @@ func (m *Manager) pick(w *asker, nets []*network) (netip.Addr, bool) {
 }
 
 // draw is the record of the lease that the client gets of the address with binding b, nil if it was never used.
-func (m *Manager) draw(w *asker, n *network, b *binding) record {
+func (m *Manager) draw(w *asker, n *network, a netip.Addr, b *binding) record {
 	d := n.leaseTime(w.LeaseTime)
 	r := record{start: w.t.el, end: never, seconds: uint32(min(d, Infinite) / time.Second), state: Active}
 	if d < Infinite {
@@ -361,7 +373,7 @@ func (m *Manager) draw(w *asker, n *network, b *binding) record {
 	if w.reservation != nil {
 		r.device = &w.reservation.Device
 	}
-	r.name, r.owned = m.name(w, n, same, &old)
+	r.name, r.owned = m.name(w, n, a, same, &old)
 	r.version = old.version
 	if same && old.state == Active && r.name == old.name {
 		r.name = old.name // one string, not two
@@ -371,8 +383,8 @@ func (m *Manager) draw(w *asker, n *network, b *binding) record {
 }
 
 // name is what DNS shall show for the lease, and whether it is a site device's name. A client that says nothing keeps the
-// name that it has.
-func (m *Manager) name(w *asker, n *network, same bool, old *record) (name string, owned bool) {
+// name that it has, and so does one that says another so often that DNS cannot follow.
+func (m *Manager) name(w *asker, n *network, a netip.Addr, same bool, old *record) (name string, owned bool) {
 	if !n.DDNS {
 		return "", false
 	}
@@ -382,10 +394,17 @@ func (m *Manager) name(w *asker, n *network, same bool, old *record) (name strin
 		}
 		return r.Hostname, r.Hostname != ""
 	}
+	present := ""
+	if same && !old.owned {
+		present = old.name
+	}
 	if label := cleanLabel(w.Hostname); label != "" && m.conf.domain != "" {
 		name = label + "." + m.conf.domain
-	} else if w.Hostname == "" && same && !old.owned {
-		name = old.name
+		if name != present && m.chosen[a] >= maxRemovals {
+			name = present
+		}
+	} else if w.Hostname == "" {
+		name = present
 	}
 	if _, taken := m.conf.hostnames[name]; taken || len(name) > 254 {
 		return "", false
@@ -397,15 +416,15 @@ func (m *Manager) name(w *asker, n *network, same bool, old *record) (name strin
 // it cannot be committed. Caller holds mu and submits.
 func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 	n := m.conf.networkOf(a)
-	r := m.draw(w, n, m.bindings[a])
+	r := m.draw(w, n, a, m.bindings[a])
 	b := m.bindingOf(a)
 	same := m.owns(w, b)
 	if b.name != "" && (!same || b.name != r.name) {
 		m.dropName(b, w.t)
 		r.version = m.version
 	}
-	told := r.name != "" && (!same || b.state != Active || b.name != r.name || m.takesBack(w, b))
-	if told {
+	tell := r.name != "" && (!same || b.state != Active || b.name != r.name || m.takesBack(w, b) || r.published && b.stale(w.t.el))
+	if tell {
 		m.version++
 		r.published, r.version = false, m.version
 	}
@@ -413,7 +432,7 @@ func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 		m.dropRemoval(removalKey(r.name, a, r.client.key()))
 	}
 	m.change(b, r, w.t)
-	if told {
+	if tell {
 		m.supersede(b, w.t)
 	}
 	for o := m.clients[string(w.key)]; o != nil; {
@@ -442,58 +461,4 @@ func (m *Manager) finish(b *binding, s State, end int64, t moment) {
 		r.version = m.version
 	}
 	m.change(b, r, t)
-}
-
-// Release ends the lease of a client that gives its address (ClientAddr) back. A client that does not hold it is ignored.
-// The binding stays, so the client gets the same address again if nobody needed it. It returns when that is on stable
-// storage, and says whether there was a lease to end.
-func (m *Manager) Release(ctx context.Context, q Query) (ended bool, err error) {
-	return m.giveUp(ctx, &q, q.ClientAddr, func(b *binding, t moment) { m.finish(b, Released, t.el, t) })
-}
-
-// Decline takes an address (Requested) that its client found in use out of service for the network's DeclineTime. A
-// client that does not hold it is ignored, so nobody can empty a pool by declining. It returns when that is on stable
-// storage, and says whether there was a lease to end.
-func (m *Manager) Decline(ctx context.Context, q Query) (ended bool, err error) {
-	return m.giveUp(ctx, &q, q.Requested, func(b *binding, t moment) {
-		rest := DefaultDeclineTime
-		if n := m.conf.networkOf(b.addr); n != nil {
-			rest = n.DeclineTime
-		}
-		end := int64(never)
-		if rest < Infinite {
-			end = t.el + int64(rest)
-		}
-		m.finish(b, Declined, end, t)
-	})
-}
-
-// giveUp ends the lease of the address as f does, if the client holds it and means this server.
-func (m *Manager) giveUp(ctx context.Context, q *Query, a netip.Addr, f func(*binding, moment)) (bool, error) {
-	if err := ctx.Err(); err != nil {
-		return false, err
-	}
-	g, err := func() (*group, error) {
-		var buf [2 + maxIdentifier]byte
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if m.closed {
-			return nil, ErrClosed
-		}
-		if !q.Client.valid() || given(q.SelectedServer) && q.SelectedServer != q.ServerID {
-			return nil, nil
-		}
-		w := m.ask(q, buf[:0])
-		b := m.bindings[a]
-		if b == nil || b.state != Active || !m.owns(w, b) {
-			return nil, nil
-		}
-		f(b, w.t)
-		return m.submit(true), nil
-	}()
-	if err != nil || g == nil {
-		return false, err
-	}
-	err = g.wait(ctx)
-	return err == nil, err
 }

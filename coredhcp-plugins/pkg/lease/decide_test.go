@@ -348,8 +348,11 @@ func TestReservations(t *testing.T) {
 		if f.state(a.String()) != Active {
 			t.Error("the holder lost its lease before it renewed")
 		}
-		if got := f.request(renewing(holder, a)); got.Kind != Nak {
-			t.Errorf("renewal of the holder: %v", got.Kind)
+		if got := f.request(renewing(holder, a)); got.Kind != Nak || f.state(a.String()) != Released {
+			t.Errorf("renewal of the holder: %v, its lease is %v", got.Kind, f.state(a.String()))
+		}
+		if got := f.discover(device); got.Lease.Address != a {
+			t.Errorf("after the Nak the device is offered %v", got.Lease.Address)
 		}
 		if got := f.get(holder).Address; got == a {
 			t.Errorf("the holder got %v again", got)
@@ -409,6 +412,34 @@ func TestLeaseTime(t *testing.T) {
 			t.Error("not released")
 		}
 	})
+}
+
+// TestStartAndEnd holds what a lease says of its time: the start stays over renewals, and on disk the end is not rounded to
+// before what the client was told.
+func TestStartAndEnd(t *testing.T) {
+	f := open(t, testConfig())
+	f.clock.advance(1500 * time.Microsecond)
+	q := query(client(1), link2)
+	begun := f.clock.now()
+	a := f.get(q).Address
+	f.clock.advance(10*time.Minute + 300*time.Microsecond)
+	end := f.request(renewing(q, a)).Lease.Expires
+	if l, _ := f.Lease(a); !l.Start.Equal(begun) {
+		t.Errorf("started %v, want %v", l.Start, begun)
+	}
+	for l := range f.Leases() {
+		if l.Expires.Before(end) || l.Expires.Sub(end) >= time.Millisecond {
+			t.Errorf("on disk it ends %v, the client was told %v", l.Expires, end)
+		}
+		if l.Start.After(begun) || begun.Sub(l.Start) >= time.Millisecond {
+			t.Errorf("on disk it started %v, want %v", l.Start, begun)
+		}
+	}
+	f.clock.advance(2 * time.Hour)
+	f.expireAll()
+	if l := f.get(q); !l.Start.Equal(f.clock.now()) {
+		t.Errorf("a new lease started %v", l.Start)
+	}
 }
 
 func TestReleaseAndDecline(t *testing.T) {

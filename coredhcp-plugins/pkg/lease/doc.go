@@ -14,10 +14,15 @@
 //     heap ordered by its end while it is held, and in its pool's list of free addresses, oldest first, once it is not;
 //     so neither expiry nor the choice of an address ever scans.
 //   - A device is not a client. Firmware and operating system of one machine send different client identifiers; the
-//     reservation belongs to the hardware that both come from (see Reservation).
+//     reservation belongs to the hardware that both come from (see Reservation). Nor does a client identifier make two
+//     devices of the site one, when a copied disk or a vendor gives it to both.
 //   - What DNS shall show is part of the lease: the name is committed with the lease it belongs to, and a name that must
 //     go away leaves a removal record, written in the batch that ends the lease. Whoever talks to DNS takes changes and
-//     confirms them; whatever is not confirmed is pending again after a restart, so names converge whatever crashes.
+//     confirms them; whatever is not confirmed is pending again after a restart, so names converge whatever crashes. DNS
+//     has one address for a name: of several leases of one client or device it shows the newest, and when that ends the
+//     next (see namesakes.go).
+//   - Nothing is lost silently. A database from which files are gone, or that is damaged, is refused; a running server
+//     whose database fails opens it again, writes again what a sync did not cover, and never begins an empty one.
 //
 // Time: leases end by elapsed time. Every moment in memory is an offset in nanoseconds from Open, computed from what
 // Options.Now returns (time.Now carries a monotonic reading, so stepping the wall clock neither ends nor stretches a

@@ -159,7 +159,7 @@ func (f *fixture) request(q Query) Answer {
 
 // selecting asks for an offered address.
 func selecting(q Query, a netip.Addr) Query {
-	q.SelectedServer, q.Requested = server, a
+	q.SelectedServer, q.Requested = q.ServerID, a
 	return q
 }
 

@@ -15,18 +15,26 @@ const Infinite = 0xffffffff * time.Second
 const (
 	// OfferTime is how long an offered address is kept for the client it was offered to.
 	OfferTime = 30 * time.Second
-	// MaxOffers bounds the addresses that are on offer at one time. Beyond it Discover answers Silent.
+	// MaxOffers bounds the addresses that are on offer at one time. Beyond it Discover offers reserved addresses only.
 	MaxOffers = 1 << 16
 	// DefaultDeclineTime is how long an address that a client declined rests where Network.DeclineTime is zero.
 	DefaultDeclineTime = 24 * time.Hour
+
+	maxDeclined  = 4                // addresses that rest for one hardware address
+	reservedRest = 10 * time.Minute // a reserved address rests: its device has no other
+	leastRest    = 10 * time.Minute // a declined address rests, whatever else is free
+	maxRemovals  = 4                // of names that clients chose that DNS owes one address, before no new one is taken
+
+	repeatAfter = 24 * time.Hour // DNS was told a name, a renewal has it told again
 
 	maxIdentifier = 255 // octets of option 61 (RFC 2132 section 9.14)
 	maxHardware   = 16  // octets of chaddr (RFC 2131 section 2)
 )
 
 // Client is what RFC 2131 calls a client: the hardware address and client identifier that a packet carries, as raw
-// octets. It is comparable, but two Clients with the same Key are the same client: the identifier alone decides where
-// there is one (RFC 2131 section 4.2), the hardware type and address where there is none.
+// octets. It is comparable, but two Clients with the same Key are the same client, unless they are two devices of the
+// site: the identifier alone decides where there is one (RFC 2131 section 4.2), the hardware type and address where there
+// is none.
 type Client struct {
 	HardwareType uint8  // IANA hardware type, 1 = Ethernet
 	HardwareAddr string // chaddr, at most 16 octets
@@ -45,7 +53,7 @@ type Config struct {
 	Networks     []Network
 	Reservations []Reservation
 	Excluded     []netip.Addr // addresses inside pools that are never given away: machines that do not speak DHCP
-	Hostnames    []string     // FQDNs that no client may choose, beside those of Reservations: servers and the like
+	Hostnames    []string     // FQDNs that no client may choose, beside those of Reservations and what all hosts trust: wpad, isatap, localhost
 }
 
 // Network is one subnet with its address pools and times.
@@ -61,6 +69,9 @@ type Network struct {
 	DeclineTime   time.Duration // how long a declined address rests; zero: DefaultDeclineTime
 	Authoritative bool          // answer Nak, instead of nothing, to a client that asks for an address there is no record of
 	DDNS          bool          // leases of this network have names in DNS
+	// DDNSScope is what else says how names are put into DNS, as the caller writes it. When it changes by Reload, renewals
+	// have the names of the network put there again.
+	DDNSScope string
 }
 
 // Pool is a range of addresses inside a network, both ends included.
@@ -68,11 +79,13 @@ type Pool struct{ First, Last netip.Addr }
 
 // Reservation keeps addresses and a host name for one device. It belongs to the device and not to a client: whichever
 // client comes with one of the hardware addresses, or else with one of the client identifiers, gets the device's
-// address and name, also while another client of the same device holds it. Of several addresses those in the client's
-// network count; in a network where the device has none it takes a pool address and keeps its name.
+// address and name, also while another client with the same hardware address holds it. While another interface of the
+// device holds it, the client gets another of the device's addresses, or one of a pool, until that lease ends. Of several
+// addresses those in the client's network count; in a network where the device has none it takes a pool address and keeps
+// its name. DNS shows the address that was given last.
 type Reservation struct {
-	Device            string // the device's name in the site
-	Hostname          string // FQDN
+	Device            string // the device's name in the site, at most 255 octets
+	Hostname          string // FQDN, at most 255 octets with its trailing dot
 	HardwareAddresses []HardwareAddress
 	ClientIdentifiers []string // raw octets of option 61
 	Addresses         []netip.Addr
@@ -125,7 +138,7 @@ const (
 	Active   State = 1 // the client holds the address
 	Expired  State = 2 // the client let its time run out; free
 	Released State = 3 // the client gave it back, or took another one; free
-	Declined State = 4 // somebody else uses the address; it rests until Expires
+	Declined State = 4 // somebody else uses the address; it rests until Expires, or until nothing else is left
 )
 
 // Lease says who holds, or last held, an address.
@@ -139,7 +152,7 @@ type Lease struct {
 	Expires time.Time // when it ends, or did; zero: infinite
 	// Name is the FQDN that DNS shall show for the address while it is held; "" none.
 	Name      string
-	Published bool   // DNS is known to show Name
+	Published bool   // DNS is known to show Name; once a day a renewal has it told again
 	Version   uint64 // changes whenever what DNS shall show changes
 }
 

@@ -41,11 +41,13 @@ type Manager struct {
 	last          int64  // the latest moment that was read from the clock
 	version       uint64 // the last that was given
 	bindings      map[netip.Addr]*binding
-	clients       map[string]*binding   // by Key; the first of a client's bindings
-	owned         map[string][]*binding // bindings with the name of a site device, by name
+	clients       map[string]*binding            // by Key; the first of a client's bindings
+	owned         map[string][]*binding          // bindings with the name of a site device, by name
+	declined      map[HardwareAddress][]*binding // resting, by who declined them
 	ends          endQueue
 	offers        offers
 	removals      map[string]*removal
+	chosen        map[netip.Addr]int // removals of names that clients chose, by address
 	names         nameQueue
 	next          *group // what is decided and not yet in the committer's hands
 	dirty         map[*binding]*pending
@@ -54,8 +56,8 @@ type Manager struct {
 }
 
 // Open opens the lease database in dir, or creates it, and reads all leases in one pass. The directory belongs to one
-// Manager at a time and is kept private to its user. A record that cannot be understood is an error that names it:
-// nothing is dropped. An error of the configuration is that of Reload. Leases that ended meanwhile are ended by Run; none
+// Manager at a time and is kept private to its user. A record that cannot be understood is an error that names it, and a
+// directory from which files of the database are gone is an error that leaves it as it is: nothing is dropped. An error of the configuration is that of Reload. Leases that ended meanwhile are ended by Run; none
 // of them is held any more.
 func Open(dir string, c Config, o Options) (*Manager, error) {
 	x, err := newIndex(c)
@@ -65,8 +67,8 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 	m := &Manager{
 		clock: o.Now, log: o.Logger, conf: x, maxOffers: MaxOffers,
 		wake: make(chan struct{}, 1), committed: make(chan struct{}),
-		bindings: map[netip.Addr]*binding{}, clients: map[string]*binding{}, owned: map[string][]*binding{},
-		offers: newOffers(), removals: map[string]*removal{}, names: newNameQueue(), next: newGroup(),
+		bindings: map[netip.Addr]*binding{}, clients: map[string]*binding{}, owned: map[string][]*binding{}, declined: map[HardwareAddress][]*binding{},
+		offers: newOffers(), removals: map[string]*removal{}, chosen: map[netip.Addr]int{}, names: newNameQueue(), next: newGroup(),
 		dirty: map[*binding]*pending{}, dirtyRemovals: map[string]int{}, runUntil: math.MaxInt64,
 	}
 	m.work.L = &m.mu
@@ -99,7 +101,7 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 func (m *Manager) load() error {
 	wall := m.opened.Round(0)
 	devices := map[string]*string{}
-	var free, unpublished []*binding
+	var idle, unpublished []*binding
 	pools := m.conf.pools // those that bindings may still be found in: they come in the order of addresses
 	all := m.store.snapshot(nil)
 	defer all.end()
@@ -114,8 +116,8 @@ func (m *Manager) load() error {
 			if b, err = m.loadBinding(key, value, wall, devices); err != nil {
 				break
 			}
-			if b.free() {
-				free = append(free, b)
+			if b.idle() {
+				idle = append(idle, b)
 			}
 			if b.name != "" && !b.published {
 				unpublished = append(unpublished, b)
@@ -137,7 +139,7 @@ func (m *Manager) load() error {
 	if err != nil {
 		return err
 	}
-	m.listAll(free)
+	m.listAll(idle)
 	// A lease and a removal of what it shows cannot both be true: that the removal was done, or taken back, was lost.
 	t := m.now()
 	for key, r := range m.removals {
@@ -155,10 +157,10 @@ func (m *Manager) load() error {
 	return nil
 }
 
-// listAll lists free bindings, in the order in which the pools' trees grow fastest.
-func (m *Manager) listAll(free []*binding) {
-	slices.SortFunc(free, func(a, b *binding) int { return cmp.Or(cmp.Compare(a.end, b.end), a.addr.Compare(b.addr)) })
-	for _, b := range free {
+// listAll lists idle bindings, in the order in which the pools' trees grow fastest.
+func (m *Manager) listAll(idle []*binding) {
+	slices.SortFunc(idle, func(a, b *binding) int { return cmp.Or(cmp.Compare(a.end, b.end), a.addr.Compare(b.addr)) })
+	for _, b := range idle {
 		m.list(b.addr)
 	}
 }
@@ -178,7 +180,7 @@ func (m *Manager) loadBinding(key, value []byte, wall time.Time, devices map[str
 		start: int64(time.UnixMilli(s.start).Sub(wall)), end: never,
 	}
 	if !s.infinite {
-		r.end = int64(time.UnixMilli(s.end).Sub(wall))
+		r.end = min(int64(time.UnixMilli(s.end).Sub(wall)), m.longest(a, &r))
 	}
 	if s.device != "" {
 		if devices[s.device] == nil {
@@ -189,14 +191,25 @@ func (m *Manager) loadBinding(key, value []byte, wall time.Time, devices map[str
 	}
 	m.version = max(m.version, s.version)
 	b := &binding{addr: a, heap: -1}
-	m.indexOwned(b, &r)
-	b.record = r
+	m.index(b, r)
 	m.bindings[a] = b
 	if b.known() {
 		m.link(b)
 	}
 	m.ends.fix(b)
 	return b, nil
+}
+
+// longest is the most that a record read from disk may still have to go. More says only that the clock was set back, as
+// that of a machine with a dead battery is, and such a lease would never end.
+func (m *Manager) longest(a netip.Addr, r *record) int64 {
+	switch r.state {
+	case Active:
+		return int64(r.duration())
+	case Declined:
+		return int64(m.rest(a))
+	}
+	return 0
 }
 
 func (m *Manager) loadRemoval(key, value []byte) error {
@@ -208,7 +221,7 @@ func (m *Manager) loadRemoval(key, value []byte) error {
 		return fmt.Errorf("expected the removal of %q, %v, found that of key %q", r.name, r.addr, k)
 	}
 	m.version = max(m.version, r.version)
-	m.removals[string(key)] = &r
+	m.setRemoval(string(key), &r)
 	return nil
 }
 
@@ -228,20 +241,28 @@ func (m *Manager) Reload(c Config) error {
 	m.conf = x
 	if x.samePools(old) {
 		for i, p := range x.pools {
-			p.cursor, p.passed, p.free = old.pools[i].cursor, old.pools[i].passed, old.pools[i].free
+			o := old.pools[i]
+			p.cursor, p.passed, p.free, p.resting = o.cursor, o.passed, o.free, o.resting
 		}
 		for _, a := range x.freed(old) {
 			m.list(a)
 		}
 	} else {
-		var free []*binding
+		var idle []*binding
 		for _, b := range m.bindings {
 			b.listed = false
-			if b.free() {
-				free = append(free, b)
+			if b.idle() {
+				idle = append(idle, b)
 			}
 		}
-		m.listAll(free)
+		m.listAll(idle)
+	}
+	if again := x.rescoped(old); len(again) > 0 {
+		for _, b := range m.bindings {
+			if again[x.networkOf(b.addr)] {
+				b.shown = unsure
+			}
+		}
 	}
 	for e := m.offers.order.Front(); e != nil; {
 		o := e.Value.(*offer)

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -32,7 +33,11 @@ func TestAgainstModel(t *testing.T) {
 			clients[i].Identifier = "\x01" + clients[i].HardwareAddr
 		}
 	}
-	clients = append(clients, client(0xc1), client(0xd1))
+	// Two interfaces of one device, two clients of one interface, and one identifier on three machines.
+	clients = append(clients, client(0xc1), client(0xc2), client(0xd1))
+	for _, hw := range []byte{0xc1, 0xd1, 0x61} {
+		clients = append(clients, Client{1, mac(hw), "\x00VENDOR"})
+	}
 	links := []netip.Addr{link, link2}
 	promised := map[Client]map[netip.Addr]time.Time{} // by client and address
 	for _, c := range clients {
@@ -54,14 +59,18 @@ func TestAgainstModel(t *testing.T) {
 		}
 		got, now := a.Lease.Address, f.clock.now()
 		for o, list := range promised {
+			if f.conf.reserved[got] != nil && o != c && o.HardwareAddr == c.HardwareAddr {
+				delete(list, got) // gives way
+			}
 			if until, ok := list[got]; ok && o != c && until.After(now) {
 				t.Fatalf("%v given to %x, promised to %x until %v, it is %v", got, c.HardwareAddr, o.HardwareAddr, until, now)
 			}
 		}
-		if until := resting[got]; until.After(now) {
-			t.Fatalf("%v given while it rests until %v", got, until)
+		if since, ok := resting[got]; ok && now.Before(since.Add(leastRest)) && f.conf.reserved[got] == nil {
+			t.Fatalf("%v given while it rests since %v", got, since)
 		}
-		if got == addr("192.0.2.101") || got == addr("192.0.2.102") && c != client(0xd1) || got == addr("192.0.2.11") && c != client(0xc1) {
+		delete(resting, got)
+		if got == addr("192.0.2.101") || f.conf.reserved[got] != nil && f.conf.reserved[got] != f.conf.reservation(c) {
 			t.Fatalf("%v given to %x", got, c.HardwareAddr)
 		}
 		for o := range promised[c] {
@@ -71,7 +80,7 @@ func TestAgainstModel(t *testing.T) {
 		}
 		promised[c][got] = now.Add(a.Duration)
 		l, _ := f.Lease(got)
-		if l.State != Active || l.Client.Key() != c.Key() || !l.Expires.Equal(now.Add(a.Duration)) {
+		if l.State != Active || l.Client != c || !l.Expires.Equal(now.Add(a.Duration)) {
 			t.Fatalf("after the Ack of %v the lease is %+v", got, l)
 		}
 	}
@@ -93,7 +102,7 @@ func TestAgainstModel(t *testing.T) {
 		case 0, 1, 2:
 			if a := f.discover(q); a.Kind == Offer {
 				for o, other := range offered {
-					if o != c && other == a.Lease.Address && f.offers.byClient[o.Key()] != nil && f.offers.byClient[o.Key()].addr == other {
+					if of := f.offers.byClient[o.Key()]; o != c && other == a.Lease.Address && of != nil && of.addr == other && of.client.client() == o {
 						t.Fatalf("%v offered to two clients", other)
 					}
 				}
@@ -125,8 +134,16 @@ func TestAgainstModel(t *testing.T) {
 			if a := pick(); r.IntN(4) == 0 {
 				if until, ok := promised[c][a]; ok && until.After(f.clock.now()) {
 					f.decline(q, a)
+					if s := f.state(a.String()); s != Declined {
+						t.Fatalf("%v declined by %v, which was promised it until %v: it is %v", a, c, until, s)
+					}
 					delete(promised[c], a)
-					resting[a] = f.clock.now().Add(f.conf.networkOf(a).DeclineTime)
+					resting[a] = f.clock.now()
+					for a := range resting { // its client may have declined too many, so that another one rests no more
+						if f.state(a.String()) != Declined {
+							delete(resting, a)
+						}
+					}
 				}
 			}
 		case 10:
@@ -166,13 +183,19 @@ func (f *fixture) check() {
 	f.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	known, ending, listed := 0, 0, 0
+	known, ending, listed, owned, declined := 0, 0, 0, 0, 0
 	for a, b := range f.bindings {
 		if b.addr != a || b.state == 0 {
 			f.Fatalf("binding %+v under %v", b, a)
 		}
 		if b.known() {
 			known++
+		}
+		if b.owned {
+			owned++
+		}
+		if b.state == Declined {
+			declined++
 		}
 		if b.ending() {
 			ending++
@@ -184,9 +207,34 @@ func (f *fixture) check() {
 			listed++
 		}
 		p := f.conf.poolOf(a)
-		if b.free() && p != nil && !f.conf.withheld(a) && f.offers.of(a) == nil != b.listed {
-			f.Fatalf("%v: free, listed %v", a, b.listed)
+		if b.idle() && p != nil && !f.conf.withheld(a) && f.offers.of(a) == nil != b.listed {
+			f.Fatalf("%v: idle, listed %v", a, b.listed)
 		}
+	}
+	for name, list := range f.owned {
+		for _, b := range list {
+			owned--
+			if !b.owned || b.name != name || f.bindings[b.addr] != b {
+				f.Fatalf("%+v among the owners of %q", b, name)
+			}
+		}
+	}
+	for h, list := range f.declined {
+		for _, b := range list {
+			declined--
+			if b.state != Declined || b.client.hardware() != h || f.bindings[b.addr] != b {
+				f.Fatalf("%+v among what %x declined", b, h.Addr)
+			}
+		}
+	}
+	chosen := map[netip.Addr]int{}
+	for _, r := range f.removals {
+		if !r.owned {
+			chosen[r.addr]++
+		}
+	}
+	if owned != 0 || declined != 0 || !maps.Equal(chosen, f.chosen) {
+		f.Fatalf("indexes: %d owned, %d declined, removals %v, counted %v", owned, declined, chosen, f.chosen)
 	}
 	for key, b := range f.clients {
 		for ; b != nil; b = b.sibling {
@@ -202,7 +250,7 @@ func (f *fixture) check() {
 		}
 	}
 	for _, p := range f.conf.pools {
-		listed -= p.free.Len()
+		listed -= p.free.Len() + p.resting.Len()
 	}
 	if known != 0 || ending != len(f.ends) || listed != 0 || len(f.offers.byAddress) != len(f.offers.byClient) || f.offers.order.Len() != len(f.offers.byClient) {
 		f.Fatalf("indexes: %d known, %d of %d ending, %d listed, offers %d %d %d", known, ending, len(f.ends), listed,

@@ -283,6 +283,7 @@ func (m *Manager) ConfirmNameChange(c NameChange) error {
 	if b := m.bindings[c.Address]; b != nil && b.version == c.Version && b.state == Active && !b.published && !m.superseded(b) {
 		r := b.record
 		r.published = true
+		b.shown = hours(t.el)
 		m.change(b, r, t)
 		m.submit(false)
 	}

@@ -3,6 +3,8 @@ package lease
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
+	"slices"
 	"testing"
 	"time"
 )
@@ -16,15 +18,14 @@ func named(n byte, host string, l netip.Addr) Query {
 // settled waits until nothing is uncommitted.
 func (f *fixture) settled() {
 	f.Helper()
-	f.mu.Lock()
-	g := f.next
-	f.submit(true)
-	empty := len(g.steps) == 0
-	f.mu.Unlock()
-	if !empty {
-		if err := g.wait(f.Context()); err != nil {
-			f.Fatal(err)
+	for {
+		f.mu.Lock()
+		waiting := len(f.dirty) + len(f.dirtyRemovals)
+		f.mu.Unlock()
+		if waiting == 0 {
+			return
 		}
+		runtime.Gosched()
 	}
 }
 
@@ -72,6 +73,8 @@ func TestNameOfLease(t *testing.T) {
 		{"none", nil, named(1, "", link), ""},
 		{"not a label", nil, named(1, "a.b", link), ""},
 		{"too long", nil, named(1, fmt.Sprintf("%064d", 1), link), ""},
+		{"what all hosts trust", nil, named(1, "WPAD", link), ""},
+		{"what all hosts trust too", nil, named(1, "isatap", link), ""},
 		{"a device's name", nil, named(1, "ct1", link), ""},
 		{"a device whatever it calls itself", nil, named(0xc1, "ws9", link), "ct1.imaging.example.org."},
 		{"a device that is not published by lease", func(c *Config) { c.Reservations[0].Publish = false }, named(0xc1, "ws9", link), ""},
@@ -125,6 +128,49 @@ func TestNameChanges(t *testing.T) {
 		}
 		f.confirm(f.wantChanges("-" + ws1))
 		f.reopen(testConfig())
+		f.wantChanges()
+	})
+	t.Run("a day later a renewal has it told again", func(t *testing.T) {
+		c := testConfig()
+		c.Networks[2].LeaseTime = 30 * time.Hour
+		f := open(t, c)
+		a := f.get(one).Address
+		f.confirm(f.wantChanges("+" + ws1))
+		f.clock.advance(23 * time.Hour)
+		f.request(renewing(one, a))
+		f.wantChanges()
+		f.clock.advance(time.Hour)
+		f.request(renewing(one, a))
+		again := f.wantChanges("+" + ws1)
+		if l, _ := f.Lease(a); l.Published {
+			t.Error("published meanwhile")
+		}
+		f.confirm(again)
+		f.request(renewing(one, a))
+		f.wantChanges()
+		f.reopen(c)
+		f.clock.advance(25 * time.Hour)
+		f.request(renewing(one, a))
+		f.confirm(f.wantChanges("+" + ws1))
+	})
+	t.Run("another way to put names into DNS", func(t *testing.T) {
+		c := testConfig()
+		f := open(t, c)
+		a := f.get(one).Address
+		f.confirm(f.wantChanges("+" + ws1))
+		reload := func() {
+			if err := f.Reload(c); err != nil {
+				t.Fatal(err)
+			}
+			f.request(renewing(one, a))
+		}
+		reload()
+		f.wantChanges()
+		c.Networks = slices.Clone(c.Networks)
+		c.Networks[2].DDNSScope = "forward only"
+		reload()
+		f.confirm(f.wantChanges("+" + ws1))
+		reload()
 		f.wantChanges()
 	})
 	t.Run("expiry removes", func(t *testing.T) {

@@ -28,20 +28,30 @@ func (m *Manager) namesakes(b *binding) []*binding {
 	return list
 }
 
-// indexOwned keeps Manager.owned when a binding gets another record. Caller holds mu.
-func (m *Manager) indexOwned(b *binding, r *record) {
-	if b.owned == r.owned && b.name == r.name {
-		return
+// index gives a binding another record and keeps Manager.owned and Manager.declined. Caller holds mu.
+func (m *Manager) index(b *binding, r record) {
+	if b.owned && (!r.owned || b.name != r.name) {
+		without(m.owned, b.name, b)
 	}
-	if b.owned {
-		if list := slices.DeleteFunc(m.owned[b.name], func(o *binding) bool { return o == b }); len(list) > 0 {
-			m.owned[b.name] = list
-		} else {
-			delete(m.owned, b.name)
-		}
+	if b.state == Declined && (r.state != Declined || b.client != r.client) {
+		without(m.declined, b.client.hardware(), b)
 	}
-	if r.owned {
+	old := b.record
+	b.record = r
+	if r.owned && (!old.owned || old.name != r.name) {
 		m.owned[r.name] = append(m.owned[r.name], b)
+	}
+	if r.state == Declined && (old.state != Declined || old.client != r.client) {
+		h := r.client.hardware()
+		m.declined[h] = append(m.declined[h], b)
+	}
+}
+
+func without[K comparable](lists map[K][]*binding, key K, b *binding) {
+	if list := slices.DeleteFunc(lists[key], func(o *binding) bool { return o == b }); len(list) > 0 {
+		lists[key] = list
+	} else {
+		delete(lists, key)
 	}
 }
 
@@ -70,7 +80,7 @@ func (m *Manager) takesBack(w *asker, b *binding) bool {
 	return n != nil && n.version > b.version && (!w.stays() || n.client.key() == string(w.key) || w.sharesHardware(n.client))
 }
 
-// supersede has DNS show b and none of its namesakes. Caller holds mu.
+// supersede has DNS show b, which has the highest version now, and none of its namesakes. Caller holds mu.
 func (m *Manager) supersede(b *binding, t moment) {
 	for _, o := range m.namesakes(b) {
 		if o.published || m.names.adding[o] != nil || m.dirty[o] != nil {
@@ -96,7 +106,6 @@ func (m *Manager) dropName(b *binding, t moment) {
 		m.republish(n, t)
 	}
 	m.version++
-	// The next owner of a device's name may take it over where it is; until that is done, this removal waits: overtaken.
 	m.addRemoval(&removal{name: b.name, addr: b.addr, client: b.client, version: m.version, owned: b.owned})
 }
 

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
@@ -162,6 +163,7 @@ func TestNamesakesAgainstModel(t *testing.T) {
 				mine = append(mine, a)
 			}
 		}
+		slices.SortFunc(mine, netip.Addr.Compare)
 		switch n := r.IntN(10); {
 		case n < 3:
 			if o := f.discover(q); o.Kind == Offer {

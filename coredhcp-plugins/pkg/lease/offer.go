@@ -28,7 +28,8 @@ func newOffers() offers {
 func (o *offers) of(a netip.Addr) *offer { return o.byAddress[a] }
 
 // offer keeps an address for a client for OfferTime; what the client was offered before, and whom the address was
-// offered to, is forgotten. It returns false when too many addresses are on offer. Caller holds mu.
+// offered to, is forgotten. It returns false when too many addresses are on offer,
+// which keeps no device from an address reserved for it. Caller holds mu.
 func (m *Manager) offer(a netip.Addr, c Client, key []byte, t moment) bool {
 	if o := m.offers.byClient[string(key)]; o != nil {
 		if o.addr == a {
@@ -41,7 +42,7 @@ func (m *Manager) offer(a netip.Addr, c Client, key []byte, t moment) bool {
 	if o := m.offers.of(a); o != nil {
 		m.withdraw(o)
 	}
-	if len(m.offers.byAddress) >= m.maxOffers {
+	if len(m.offers.byAddress) >= m.maxOffers && m.conf.reserved[a] == nil {
 		return false
 	}
 	o := &offer{addr: a, client: pack(c), end: t.el + int64(OfferTime)}

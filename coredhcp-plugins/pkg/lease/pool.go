@@ -14,13 +14,15 @@ type pool struct {
 	cursor      netip.Addr                // no address from here on was given by choose; zero: all were
 	passed      *btree.BTreeG[netip.Addr] // before the cursor, and yet never used: offers that were not taken
 	free        *btree.BTreeG[*binding]   // used before and free now, the one free for longest first
+	resting     *btree.BTreeG[*binding]   // declined, the one whose rest ends next first
 }
 
 func newPool(n *network, p Pool) *pool {
 	return &pool{
 		network: n, first: p.First, last: p.Last, cursor: p.First,
-		passed: btree.NewBTreeGOptions(netip.Addr.Less, btree.Options{NoLocks: true}),
-		free:   btree.NewBTreeGOptions(freedBefore, btree.Options{NoLocks: true}),
+		passed:  btree.NewBTreeGOptions(netip.Addr.Less, btree.Options{NoLocks: true}),
+		free:    btree.NewBTreeGOptions(freedBefore, btree.Options{NoLocks: true}),
+		resting: btree.NewBTreeGOptions(freedBefore, btree.Options{NoLocks: true}),
 	}
 }
 
@@ -31,8 +33,8 @@ func freedBefore(a, b *binding) bool {
 	return a.addr.Less(b.addr)
 }
 
-// choose returns the address of these networks' pools that was unused longest, and false if there is none free.
-// Caller holds mu.
+// choose returns the address of these networks' pools that was unused longest, and false if there is none. Where no other
+// is left it is one that another client declined leastRest ago or more: whoever declines what it gets must not empty the pools. Caller holds mu.
 func (m *Manager) choose(w *asker, nets []*network) (netip.Addr, bool) {
 	for _, n := range nets {
 		for _, p := range n.pools {
@@ -41,18 +43,22 @@ func (m *Manager) choose(w *asker, nets []*network) (netip.Addr, bool) {
 			}
 		}
 	}
-	var oldest *binding
-	for _, n := range nets {
-		for _, p := range n.pools {
-			if b := m.longestFree(w, p); b != nil && (oldest == nil || freedBefore(b, oldest)) {
-				oldest = b
+	free := func(p *pool) *btree.BTreeG[*binding] { return p.free }
+	resting := func(p *pool) *btree.BTreeG[*binding] { return p.resting }
+	for _, tree := range []func(*pool) *btree.BTreeG[*binding]{free, resting} {
+		var oldest *binding
+		for _, n := range nets {
+			for _, p := range n.pools {
+				if b := m.first(w, tree(p)); b != nil && (oldest == nil || freedBefore(b, oldest)) {
+					oldest = b
+				}
 			}
 		}
+		if oldest != nil {
+			return oldest.addr, true
+		}
 	}
-	if oldest == nil {
-		return netip.Addr{}, false
-	}
-	return oldest.addr, true
+	return netip.Addr{}, false
 }
 
 // neverUsed returns the lowest address of a pool that has no binding, is on offer to nobody and is not withheld. Every
@@ -95,19 +101,23 @@ func (p *pool) pass() {
 	}
 }
 
-// longestFree returns the binding of a pool that is free for longest, or nil. Caller holds mu.
-func (m *Manager) longestFree(w *asker, p *pool) (found *binding) {
+// first returns the first binding of those in one of a pool's trees that the asker may have, or nil. Caller holds mu.
+func (m *Manager) first(w *asker, tree *btree.BTreeG[*binding]) (found *binding) {
 	var gone []*binding // come back when a reload frees them
-	p.free.Scan(func(b *binding) bool {
-		if m.conf.withheld(b.addr) {
+	tree.Scan(func(b *binding) bool {
+		switch {
+		case m.conf.withheld(b.addr):
 			gone = append(gone, b)
-		} else if !w.meets(b.addr) {
+		case w.meets(b.addr) || b.state == Declined && w.sharesHardware(b.client):
+		case b.state == Declined && m.declinedAt(b)+int64(leastRest) > w.t.el:
+			return false // nor have those after it rested long enough
+		default:
 			found = b
 		}
 		return found == nil
 	})
 	for _, b := range gone {
-		p.free.Delete(b)
+		tree.Delete(b)
 		b.listed = false
 	}
 	return found
@@ -124,16 +134,24 @@ func (m *Manager) list(a netip.Addr) {
 		if !p.cursor.IsValid() || a.Less(p.cursor) {
 			p.passed.Set(a)
 		}
-	case b.free() && !b.listed:
-		p.free.Set(b)
+	case b.idle() && !b.listed:
+		p.tree(b).Set(b)
 		b.listed = true
 	}
 }
 
-// unlist takes a binding out of its pool's free addresses. Caller holds mu; b's end is as it was when listed.
+// unlist takes a binding out of its pool's lists. Caller holds mu; b's record is as it was when listed.
 func (m *Manager) unlist(b *binding) {
 	if b.listed {
-		m.conf.poolOf(b.addr).free.Delete(b)
+		m.conf.poolOf(b.addr).tree(b).Delete(b)
 		b.listed = false
 	}
+}
+
+// tree is where an idle binding is listed.
+func (p *pool) tree(b *binding) *btree.BTreeG[*binding] {
+	if b.state == Declined {
+		return p.resting
+	}
+	return p.free
 }

@@ -216,6 +216,9 @@ func TestReopenCreatesNothing(t *testing.T) {
 			if l, _ := f.Lease(held.Address); l.State != Active {
 				t.Errorf("the lease that was there: %+v", l)
 			}
+			if names, _ := f.fs.List("leases"); len(names) > 0 {
+				t.Errorf("it made %q", names)
+			}
 		})
 	}
 }

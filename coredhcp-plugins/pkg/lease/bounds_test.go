@@ -1,0 +1,177 @@
+package lease
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// TestDeclineLoop has one machine decline whatever it gets, to take the pool from the others.
+func TestDeclineLoop(t *testing.T) {
+	f := open(t, testConfig())
+	bad := query(client(1), link2)
+	for range 50 {
+		o := f.discover(bad)
+		if o.Kind != Offer {
+			t.Fatal(o.Reason)
+		}
+		f.request(selecting(bad, o.Lease.Address))
+		f.decline(bad, o.Lease.Address)
+		f.clock.advance(time.Second)
+		f.check()
+	}
+	if n := len(f.declined[HardwareAddress{1, mac(1)}]); n != maxDeclined {
+		t.Errorf("%d addresses rest", n)
+	}
+	f.reopen(testConfig())
+	f.check()
+	for n := range byte(9 - maxDeclined) { // 12 of the ten is reserved
+		f.get(query(client(10+n), link2))
+	}
+	if o := f.discover(query(client(30), link2)); o.Kind != Silent {
+		t.Errorf("offered %v, which was declined just now", o.Lease.Address)
+	}
+	f.clock.advance(leastRest)
+	seen := map[string]bool{}
+	for n := range byte(maxDeclined) {
+		l := f.get(query(client(30+n), link2))
+		seen[l.Address.String()] = true
+		f.check()
+	}
+	if len(seen) != maxDeclined {
+		t.Errorf("others got %v of what rests", seen)
+	}
+	t.Run("what it declined is not offered to it", func(t *testing.T) {
+		f := open(t, testConfig())
+		for range 3 { // 192.0.2.100 and 103, and one of the other network
+			f.decline(query(client(1), link), f.get(query(client(1), link)).Address)
+		}
+		f.get(query(client(2), link))
+		f.clock.advance(leastRest)
+		if o := f.discover(query(client(1), link)); o.Kind != Silent {
+			t.Errorf("offered %v", o.Lease.Address)
+		}
+	})
+	t.Run("an offer of what was declined", func(t *testing.T) {
+		f := open(t, testConfig())
+		q := query(client(1), link2)
+		a := f.get(q).Address
+		f.discover(q)
+		f.decline(q, a)
+		if got := f.request(selecting(q, a)); got.Kind != Nak {
+			t.Errorf("got %v", got.Kind)
+		}
+	})
+	t.Run("on wires with other times", func(t *testing.T) {
+		f := open(t, testConfig())
+		var list []string
+		for i, l := range []netip.Addr{link2, link2, link, link2, link} { // a rest is 24 hours, or 3
+			q := query(client(1), l)
+			a := f.get(q).Address
+			list = append(list, a.String())
+			f.decline(q, a)
+			f.clock.advance(time.Second)
+			if want := Declined; f.state(list[0]) == want != (i < maxDeclined) {
+				t.Errorf("after %d the first is %v", i+1, f.state(list[0]))
+			}
+		}
+		for _, a := range list[1:] {
+			if s := f.state(a); s != Declined {
+				t.Errorf("%s of %v is %v", a, list, s)
+			}
+		}
+	})
+	t.Run("a reserved address", func(t *testing.T) {
+		f := open(t, testConfig())
+		q := query(client(0xc1), link)
+		f.decline(q, f.get(q).Address)
+		if l := f.get(q); l.Address == addr("192.0.2.11") {
+			t.Error("got it again at once")
+		}
+		f.clock.advance(reservedRest)
+		f.expireAll()
+		if l := f.get(q); l.Address != addr("192.0.2.11") {
+			t.Errorf("after its rest the device got %v", l.Address)
+		}
+	})
+}
+
+// TestRemovalsAreBounded has a client change its name at every renewal while DNS is down.
+func TestRemovalsAreBounded(t *testing.T) {
+	f := open(t, testConfig())
+	l := f.get(named(1, "first", link2))
+	for i := range 50 {
+		f.request(renewing(named(1, fmt.Sprintf("h%d", i), link2), l.Address))
+	}
+	if n := len(f.removals); n != maxRemovals {
+		t.Errorf("%d removals", n)
+	}
+	kept := fmt.Sprintf("h%d.imaging.example.org.", maxRemovals-1)
+	if l, _ := f.Lease(l.Address); l.Name != kept {
+		t.Errorf("the lease keeps %q, want %q", l.Name, kept)
+	}
+	f.reopen(testConfig())
+	f.release(query(client(1), link2), l.Address)
+	if l := f.get(named(1, "other", link2)); l.Name != "" {
+		t.Errorf("a new lease has %q", l.Name)
+	}
+	for len(f.removals) > 0 { // DNS is back
+		f.confirm(f.TakeNameChanges(10))
+	}
+	if a := f.request(renewing(named(1, "other", link2), l.Address)); a.Lease.Name != "other.imaging.example.org." {
+		t.Errorf("when DNS is back the lease has %q", a.Lease.Name)
+	}
+	if len(f.chosen) > 0 {
+		t.Errorf("counted: %v", f.chosen)
+	}
+	t.Run("a device's name", func(t *testing.T) {
+		c := testConfig()
+		c.Networks[0].Pools[0].First = addr("192.0.2.11")
+		f := open(t, testConfig())
+		q := query(client(0xc1), link)
+		f.mu.Lock()
+		f.chosen[addr("192.0.2.11")] = maxRemovals
+		f.mu.Unlock()
+		if l := f.get(q); l.Name != "ct1.imaging.example.org." {
+			t.Errorf("the device has %q", l.Name)
+		}
+	})
+}
+
+func TestReservedAddressIsOfferedBeyondTheBound(t *testing.T) {
+	f := open(t, testConfig())
+	f.maxOffers = 2
+	f.discover(query(client(1), link2))
+	f.discover(query(client(2), link2))
+	if o := f.discover(query(client(0xc1), link)); o.Lease.Address != addr("192.0.2.11") {
+		t.Errorf("%v %s", o.Kind, o.Reason)
+	}
+}
+
+// TestClockSetBack opens a database on a machine whose clock fell back by years.
+func TestClockSetBack(t *testing.T) {
+	f := open(t, testConfig())
+	held := f.get(named(1, "ws1", link2)).Address
+	free := f.get(query(client(2), link2)).Address
+	f.release(query(client(2), link2), free)
+	declined := f.get(query(client(3), link)).Address
+	f.decline(query(client(3), link), declined)
+	f.clock.advance(-20 * 365 * 24 * time.Hour)
+	f.reopen(testConfig())
+	if l, _ := f.Lease(held); l.State != Active || !l.Expires.Equal(f.clock.now().Add(time.Hour)) {
+		t.Errorf("the lease ends %v", l.Expires)
+	}
+	if l, _ := f.Lease(declined); !l.Expires.Equal(f.clock.now().Add(3 * time.Hour)) {
+		t.Errorf("the rest ends %v", l.Expires)
+	}
+	if l, _ := f.Lease(free); l.Expires.After(f.clock.now()) {
+		t.Errorf("free since %v", l.Expires)
+	}
+	f.check()
+	f.clock.advance(time.Hour)
+	f.expireAll()
+	if s := f.state(held.String()); s != Expired {
+		t.Errorf("after an hour %v", s)
+	}
+}
