@@ -85,12 +85,13 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 	if err := m.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("lease database %s: %w", dir, err), m.store.close())
 	}
-	go m.commit()
+	var repaired *group
 	if len(m.next.steps) > 0 { // load had something to put right
-		m.mu.Lock()
-		g := m.submit(true)
-		m.mu.Unlock()
-		if err := g.wait(context.Background()); err != nil {
+		repaired = m.submit(true)
+	}
+	go m.commit()
+	if repaired != nil {
+		if err := repaired.wait(context.Background()); err != nil {
 			return nil, errors.Join(fmt.Errorf("lease database %s: %w", dir, err), m.Close())
 		}
 	}
