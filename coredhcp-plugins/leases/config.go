@@ -31,6 +31,7 @@ func network(n *site.Network) lease.Network {
 		DeclineTime:   n.DeclineTime,
 		Authoritative: n.Authoritative,
 		DDNS:          n.DDNS.Mode != site.DDNSOff,
+		DDNSScope:     n.DDNS.Forward.String() + " " + n.DDNS.Reverse.String(),
 	}
 	for _, p := range n.Pools {
 		out.Pools = append(out.Pools, lease.Pool{First: p.First, Last: p.Last})

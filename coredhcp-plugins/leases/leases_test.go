@@ -344,7 +344,7 @@ networks:
     max-lease-time: 2h
     decline-time: 3h
     authoritative: true
-  - {name: guests, subnet: 198.51.100.0/24, ddns: {mode: "off"}}
+  - {name: guests, subnet: 198.51.100.0/24, ddns: {mode: "off", reverse: none}}
 devices:
   - {name: ct1, hardware-address: ["00:00:5e:00:53:01", "00:00:5e:00:53:11"], client-identifier: "01:02", address: 192.0.2.11}
   - {name: ws1, hardware-address: "00:00:5e:00:53:02", address: 192.0.2.12, publish: always}
@@ -364,11 +364,12 @@ devices:
 					{First: addr("192.0.2.90"), Last: addr("192.0.2.90")},
 				},
 				LeaseTime: time.Hour, MinLeaseTime: 10 * time.Minute, MaxLeaseTime: 2 * time.Hour, DeclineTime: 3 * time.Hour,
-				Authoritative: true, DDNS: true,
+				Authoritative: true, DDNS: true, DDNSScope: "all all",
 			},
 			{
 				Name: "guests", Prefix: netip.MustParsePrefix("198.51.100.0/24"),
 				LeaseTime: 12 * time.Hour, MinLeaseTime: 12 * time.Hour, MaxLeaseTime: 12 * time.Hour, DeclineTime: 24 * time.Hour,
+				DDNSScope: "all none",
 			},
 		},
 		Reservations: []lease.Reservation{
