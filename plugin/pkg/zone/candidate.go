@@ -332,12 +332,14 @@ type delta struct {
 	key  string // of its owner
 	rr   dns.RR
 	site bool
+	wire []byte // of rr, if it is known already
 }
 
 // difference is what a transaction changes in the end, whatever the way there.
 type difference struct {
 	removed, added []delta
-	content        bool // false: nothing that anyone can ask for; only whose some records are
+	content        bool     // false: nothing that anyone can ask for; only whose some records are
+	revision       revision // of a change of content that was accepted
 }
 
 func (d *difference) empty() bool { return len(d.removed) == 0 && len(d.added) == 0 }
@@ -424,12 +426,12 @@ func (c *Candidate) compareSet(key string, was, is *rrset, d *difference) error 
 				if sameOwner {
 					continue
 				}
-				d.removed = append(d.removed, delta{key, a[i], i < int(was.site)})
-				d.added = append(d.added, delta{key, b[j], j < int(is.site)})
+				d.removed = append(d.removed, delta{key: key, rr: a[i], site: i < int(was.site)})
+				d.added = append(d.added, delta{key: key, rr: b[j], site: j < int(is.site)})
 				continue
 			}
 		}
-		d.added = append(d.added, delta{key, b[j], j < int(is.site)})
+		d.added = append(d.added, delta{key: key, rr: b[j], site: j < int(is.site)})
 		d.content = true
 	}
 	if len(old) == 0 {
@@ -442,7 +444,7 @@ func (c *Candidate) compareSet(key string, was, is *rrset, d *difference) error 
 			return recordError(a[i], err)
 		}
 		if k, ok := old[string(data)]; ok && k == i {
-			d.removed = append(d.removed, delta{key, a[i], i < int(was.site)})
+			d.removed = append(d.removed, delta{key: key, rr: a[i], site: i < int(was.site)})
 		}
 	}
 	return nil
@@ -482,8 +484,8 @@ func (c *Candidate) number(d *difference) error {
 	d.removed = slices.DeleteFunc(d.removed, isSOA)
 	d.added = slices.DeleteFunc(d.added, isSOA)
 	was := c.base.get("").set(dns.TypeSOA)
-	d.removed = append(d.removed, delta{"", was.rrs[0], was.site > 0})
-	d.added = append(d.added, delta{"", soa, s.site > 0})
+	d.removed = append(d.removed, delta{rr: was.rrs[0], site: was.site > 0})
+	d.added = append(d.added, delta{rr: soa, site: s.site > 0})
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -146,6 +147,7 @@ type pending struct {
 	backup  state
 	rules   Derive // before the group
 	changes []difference
+	log     []logEntry
 	content bool
 }
 
@@ -233,6 +235,9 @@ func (s *Store) transact(j *job, p *pending) error {
 	}
 	c.install(&z.master, &d)
 	p.changes = append(p.changes, d)
+	if d.content {
+		p.log = z.master.journal.add(p.log, d.revision, z.master.octets)
+	}
 	p.content = p.content || d.content
 	j.changed = true
 	return nil
@@ -274,6 +279,11 @@ func (s *Store) evaluate(j *job, c *Candidate, d *difference) (v verdict) {
 	if err := cfg.Limits.check(c.base, d); err != nil {
 		return verdict{dns.RcodeRefused, err}
 	}
+	if d.content {
+		if d.revision, err = d.revise(c.pack); err != nil {
+			return failed(err)
+		}
+	}
 	return accepted
 }
 
@@ -299,12 +309,17 @@ func (s *Store) writeGroup(zones []*pending) error {
 		do = append(do, mutation{key, is})
 		undo = append(undo, mutation{key, was})
 		for _, d := range p.changes {
-			a, b, err := d.mutations(p.zone.id, &s.pack)
-			if err != nil {
+			if do, undo, err = d.mutations(do, undo, p.zone.id, &s.pack); err != nil {
 				return err
 			}
-			do = append(do, a...)
-			undo = append(b, undo...)
+		}
+		for _, e := range p.log {
+			key := journalKey(p.zone.id, e.number)
+			set, unset := mutation{key, e.value}, mutation{key, nil}
+			if e.dropped {
+				set, unset = unset, set
+			}
+			do, undo = append(do, set), append(undo, unset)
 		}
 	}
 	if len(do) == 0 {
@@ -316,8 +331,8 @@ func (s *Store) writeGroup(zones []*pending) error {
 	return s.write(do, undo)
 }
 
-// write writes the mutations as one synced batch. If that fails, whether they are on disk is unknown; undo, applied in
-// its order, then restores what was there before in either case.
+// write writes the mutations as one synced batch. If that fails, whether they are on disk is unknown; undo, of which the
+// last comes first, then restores what was there before in either case.
 func (s *Store) write(do, undo []mutation) (err error) {
 	size := 0
 	for _, m := range do {
@@ -329,6 +344,7 @@ func (s *Store) write(do, undo []mutation) (err error) {
 		return err
 	}
 	if err := apply(s.db, s.guard, batch); err != nil {
+		slices.Reverse(undo)
 		s.undo = undo
 		return err
 	}

@@ -107,6 +107,18 @@ func TestCrash(t *testing.T) {
 		if got, want := z.Snapshot().Serial(), uint32(10+updates); got != want {
 			t.Errorf("serial %d with %d updates", got, updates)
 		}
+		serial := z.Snapshot().Serial()
+		for from := max(10, serial-min(serial, 50)); from < serial; from++ {
+			d, ok := z.Snapshot().Since(from)
+			if !ok || len(d.Removed) != 0 || len(d.Added) != 2*int(serial-from) {
+				t.Errorf("difference from serial %d to %d: %d records, %t", from, serial, len(d.Added), ok)
+			}
+			for _, r := range d.Added {
+				if z.Snapshot().RRset(r.Header().Name, dns.TypeA) == nil {
+					t.Errorf("the journal has %s, and the zone does not", r)
+				}
+			}
+		}
 		for _, i := range acknowledged {
 			if z.Snapshot().RRset(fmt.Sprintf("a%d.example.org.", i), dns.TypeA) == nil {
 				t.Errorf("acknowledged update %d is lost", i)

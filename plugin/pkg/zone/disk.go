@@ -22,7 +22,7 @@ import (
 // included. Every other record is one r: its key has the owner in canonical order, the type and the data, so that
 // adding to an RRset and deleting from it touches nothing else, and so that reading the keys in order builds the tree.
 // Data is in uncompressed wire form. The owner in a value is the name in wire form, and is there only if it is not all
-// lower case. The keys from j on are free for other things that belong to a zone, such as a journal.
+// lower case. The keys that begin with j are the journal's (journal.go).
 const (
 	keyFormat = 'f'
 	keyZone   = 'z'
@@ -372,10 +372,15 @@ func appendBatch(b *pebble.Batch, ms []mutation) error {
 	return nil
 }
 
-// mutations encodes a difference: what does it, and, in reverse order, what undoes it.
-func (d *difference) mutations(id uint32, p *packer) (do, undo []mutation, err error) {
+// mutations appends a difference: what does it, and what undoes it if the last comes first.
+func (d *difference) mutations(do, undo []mutation, id uint32, p *packer) ([]mutation, []mutation, error) {
 	encode := func(x delta) (key, value []byte, err error) {
-		data, err := p.data(x.rr)
+		var data []byte
+		if x.wire != nil {
+			data, err = recordData(x.wire)
+		} else {
+			data, err = p.data(x.rr)
+		}
 		if err == nil {
 			key = appendRecordKey(make([]byte, 0, len(x.key)+len(data)+8), id, x.key, x.rr.Header().Rrtype, data)
 			value, err = appendRecordValue(make([]byte, 0, 5), x.rr, x.site)
@@ -407,6 +412,5 @@ func (d *difference) mutations(id uint32, p *packer) (do, undo []mutation, err e
 		do = append(do, mutation{key, value})
 		undo = append(undo, mutation{key, nil})
 	}
-	slices.Reverse(undo)
 	return do, undo, nil
 }

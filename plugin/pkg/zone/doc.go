@@ -26,6 +26,12 @@
 // the life of others inside the very transaction that changes those: a service appears and vanishes with the address of
 // its host, in the same serial (fate sharing, RFC 5505 section 3.2.1).
 //
+// # Journal
+//
+// Each change of content leaves a revision in the zone's journal, from which [Snapshot.Since] makes the difference
+// between a former version and the present one, for incremental transfers. The journal is part of the published state
+// and of the batch that makes the change durable, and it is bounded: by count, by octets and by the size of the zone. See journal.go.
+//
 // # On disk
 //
 // One Pebble database holds any number of zones, one key for each record, so that adding to an RRset of thousands does

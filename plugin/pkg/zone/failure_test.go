@@ -98,6 +98,36 @@ func checkPairs(t *testing.T, z *Zone, acknowledged []int) {
 	}
 }
 
+// checkHistory fails unless the journal is whole, as much of it as fits, and each revision says exactly what the pair did
+// that made the zone's serial so.
+func checkHistory(t *testing.T, z *Zone) {
+	t.Helper()
+	checkJournal(t, z)
+	s := z.Snapshot()
+	revisions := s.state.journal.revisions
+	if len(revisions) == 0 && s.Serial() != 10 {
+		t.Error("no journal")
+	}
+	for i, r := range revisions {
+		if want := s.Serial() - uint32(len(revisions)-i); r.from != want {
+			t.Errorf("revision %d is from serial %d, want %d", i, r.from, want)
+		}
+		ps := mustSplit(r.value)
+		if len(ps.removed) != 0 || len(ps.added) != 2 {
+			t.Errorf("revision %d removes %d records and adds %d", i, len(ps.removed), len(ps.added))
+		}
+		for _, wire := range ps.added {
+			rr, _, err := dns.UnpackRR(wire, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if findData(s.RRset(rr.Header().Name, rr.Header().Rrtype), rr) < 0 {
+				t.Errorf("the journal has %.60s, and the zone does not", rr)
+			}
+		}
+	}
+}
+
 // A power cut keeps what was synced, and any part of what was not.
 func TestPowerCut(t *testing.T) {
 	filler := strings.Repeat(` "`+strings.Repeat("x", 250)+`"`, 100)
@@ -155,6 +185,7 @@ func TestPowerCut(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkPairs(t, again, before)
+			checkHistory(t, again)
 		})
 	}
 }
@@ -243,6 +274,7 @@ func TestFailingDisk(t *testing.T) {
 				if err != nil {
 					t.Fatalf("at %d, forever %t, %s: %v", at, forever, name, err)
 				}
+				checkHistory(t, z)
 				got := contents(z)
 				slices.Sort(got)
 				slices.Sort(want)

@@ -282,7 +282,10 @@ func (s *Store) openZone(a *apex, seed func() ([]dns.RR, error)) (*Zone, error) 
 	}
 	var st state
 	if found {
-		if st, err = loadZone(s.db, a, id); err != nil {
+		if st, err = loadZone(s.db, a, id); err == nil {
+			err = loadJournal(s.db, a, id, &st, &s.pack)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("database %q: %w", s.dir, err)
 		}
 	} else {
@@ -335,7 +338,7 @@ func (s *Store) create(a *apex, id uint32, st *state, first *difference) error {
 	if s.db == nil {
 		return nil
 	}
-	do, undo, err := first.mutations(id, &s.pack)
+	do, undo, err := first.mutations(nil, nil, id, &s.pack)
 	if err != nil {
 		return err
 	}

@@ -73,6 +73,7 @@ type state struct {
 	records int
 	octets  int
 	cuts    int // nodes for which isCut holds
+	journal journal
 }
 
 func newState() state {
