@@ -76,7 +76,7 @@ func TestUpdateAuthentication(t *testing.T) {
 			t.Errorf("%v records in %s", n, reverse)
 		}
 		problems, err := testutil.GatherAndLint(prometheus.DefaultGatherer,
-			"coredns_dicom_updates_total", "coredns_dicom_zone_serial", "coredns_dicom_zone_records")
+			"coredns_dicom_updates_total", "coredns_dicom_transfers_total", "coredns_dicom_zone_serial", "coredns_dicom_zone_records")
 		if err != nil || len(problems) != 0 {
 			t.Errorf("promlint: %v %v", problems, err)
 		}

@@ -31,7 +31,7 @@ const (
 	// A journal keeps at most maxRevisions changes, and as many octets as the zone has, but not less than
 	// minJournal, nor more than maxJournal. What does not fit is dropped, oldest first.
 	maxRevisions = 10_000
-	minJournal   = 64 << 10
+	minJournal   = 1 << 20
 	maxJournal   = 16 << 20
 )
 
