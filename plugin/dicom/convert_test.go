@@ -473,7 +473,10 @@ func TestTakeOverFails(t *testing.T) {
 			if err != nil || len(names) == 0 {
 				return fmt.Errorf("%v: %w", names, err)
 			}
-			return os.WriteFile(names[0], nil, 0o600)
+			for _, name := range names {
+				err = errors.Join(err, os.WriteFile(name, nil, 0o600))
+			}
+			return err
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

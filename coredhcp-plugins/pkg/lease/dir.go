@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -40,6 +41,16 @@ func (s *store) makeDir() error {
 		}
 	}
 	return nil
+}
+
+// keepPrivate takes others' access to the files away, should a kill have left them any: they are made first, and private
+// then.
+func (s *store) keepPrivate() error {
+	files, err := os.ReadDir(s.dir)
+	for _, f := range files {
+		err = errors.Join(err, os.Chmod(filepath.Join(s.dir, f.Name()), 0o600))
+	}
+	return err
 }
 
 func (s *store) private() bool { return s.fs == vfs.Default }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,7 +88,7 @@ func openStore(dir string, fs vfs.FS, log *slog.Logger) (*store, error) {
 	}
 	s.lock = lock
 	if s.private() {
-		err = os.Chmod(lockFile, 0o600)
+		err = s.keepPrivate()
 	}
 	if err == nil {
 		s.db, err = s.begin(true).patiently()

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -121,7 +122,7 @@ func (s *Store) prepareDir() error {
 		return fmt.Errorf("reading zone database %q: %w", s.dir, err)
 	}
 	if desc.Exists {
-		return nil
+		return s.checkFiles(names)
 	}
 	for _, name := range names {
 		if isLog(name) || strings.HasSuffix(name, ".sst") {
@@ -130,6 +131,27 @@ func (s *Store) prepareDir() error {
 		if !unfinished(name) {
 			return fmt.Errorf("zone database %q holds %q, and no zone database: choose an empty directory", s.dir, name)
 		}
+	}
+	return nil
+}
+
+// checkFiles refuses a database whose log is gone, which Pebble does not miss: it would go on without the latest updates.
+// The log is made before the markers of the format, the options and the tables, so that a database which was not made to
+// the end has none of these without it. Files that a kill left readable to others become private.
+func (s *Store) checkFiles(names []string) error {
+	later := ""
+	for _, name := range names {
+		if strings.HasSuffix(name, ".sst") || strings.HasPrefix(name, "OPTIONS-") || strings.HasPrefix(name, "marker.format-version.") {
+			later = name
+		}
+		if s.fs == nil {
+			if err := os.Chmod(filepath.Join(s.dir, name), 0o600); err != nil {
+				return fmt.Errorf("zone database: %w", err)
+			}
+		}
+	}
+	if later != "" && !slices.ContainsFunc(names, isLog) {
+		return fmt.Errorf("zone database %q: %w", s.dir, corrupt("it holds %q and no log: the latest updates are gone", later))
 	}
 	return nil
 }
@@ -217,7 +239,12 @@ func initFormat(db *pebble.DB) error {
 	if !empty {
 		return corrupt("it holds data, and does not say of which format")
 	}
-	return db.Set([]byte{keyFormat}, formatValue(), pebble.Sync)
+	if err := db.Set([]byte{keyFormat}, formatValue(), pebble.Sync); err != nil {
+		return err
+	}
+	// The log that a new database begins with is of Pebble's oldest format, which cannot tell a damaged middle from a torn
+	// end. The next one can.
+	return db.Flush()
 }
 
 // apply writes the batch, and returns nil only when it is on stable storage.
