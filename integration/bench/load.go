@@ -99,22 +99,29 @@ func (b *bench) updatesAt(ctx context.Context, size int, isFirst bool, first []f
 // queriedHosts is the size of the zone of "queries" and "mixed".
 const queriedHosts = 10_000
 
-// queries measures answers from memory.
-func (b *bench) queries(ctx context.Context) error {
+// startQueried starts dicom and `file` on one zone, and returns with them the
+// queries for it.
+func (b *bench) startQueried(ctx context.Context) ([]*server, [][]byte, error) {
 	dicom, _, file, _, _ := b.kinds()
 	zone, err := b.writeZone(queriedHosts, false)
 	if err != nil {
-		return err
+		return nil, nil, err
+	}
+	queries, err := packQueries(queriedHosts)
+	if err != nil {
+		return nil, nil, err
 	}
 	servers, err := b.startAll(ctx, zone, hostName(queriedHosts-1), dicom, file)
+	return servers, queries, err
+}
+
+// queries measures answers from memory.
+func (b *bench) queries(ctx context.Context) error {
+	servers, queries, err := b.startQueried(ctx)
 	if err != nil {
 		return err
 	}
 	defer killAll(servers)
-	queries, err := packQueries(queriedHosts)
-	if err != nil {
-		return err
-	}
 	with, peak := "own load", func(s *server) (*sample, error) {
 		return queryLoad{to: s.address, queries: queries, duration: b.duration}.run(ctx)
 	}
@@ -132,10 +139,11 @@ func (b *bench) queries(ctx context.Context) error {
 		}
 	}
 	what := fmt.Sprintf("queries, %s records", thousands(queriedHosts))
-	ours := median(samples[dicom.name])
+	dicom := servers[0].name
+	ours := median(samples[dicom])
 	for _, s := range servers {
 		got, peer := median(samples[s.name]), ""
-		if s.name != dicom.name {
+		if s.name != dicom {
 			peer = compare(ours, got, "1.3")
 		}
 		b.add(what, s.name, got, peer, fmt.Sprintf("%s, %d lost", with, got.lost))
@@ -201,20 +209,11 @@ const mixedUpdates = 1000
 // mixed measures queries at half of what is possible, without updates and with.
 // `file` at the same rate tells what of the loss is CoreDNS's own.
 func (b *bench) mixed(ctx context.Context) error {
-	dicom, _, file, _, _ := b.kinds()
-	zone, err := b.writeZone(queriedHosts, false)
-	if err != nil {
-		return err
-	}
-	servers, err := b.startAll(ctx, zone, hostName(queriedHosts-1), dicom, file)
+	servers, queries, err := b.startQueried(ctx)
 	if err != nil {
 		return err
 	}
 	defer killAll(servers)
-	queries, err := packQueries(queriedHosts)
-	if err != nil {
-		return err
-	}
 	load := queryLoad{queries: queries, duration: b.duration}
 	ask := func(s *server) (*sample, error) {
 		load.to = s.address
