@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
@@ -126,7 +127,28 @@ func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, erro
 
 // Create implements vfs.FS, as do the methods after it.
 func (g *guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	return g.open(name, func() (vfs.File, error) { return g.FS.Create(name, category) })
+	return g.open(name, func() (vfs.File, error) {
+		if !g.real {
+			return g.FS.Create(name, category)
+		}
+		// Create makes a file that others may read until its mode is changed, also by a kill in between.
+		if err := makePrivate(name); err != nil {
+			return nil, err
+		}
+		return g.FS.OpenReadWrite(name, category)
+	})
+}
+
+// makePrivate makes a new, empty file for this user alone, in place of one that is there.
+func makePrivate(name string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func (g *guard) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
