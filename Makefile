@@ -43,7 +43,7 @@ fuzz: ## run each fuzz test for FUZZTIME (20s)
 	done
 
 .PHONY: bench
-bench: build ## measure the DNS side beside BIND, Knot and CoreDNS's own plugins (BENCHFLAGS=-short)
+bench: build ## measure beside BIND, Knot, Kea and the hosts' own plugins (BENCHFLAGS=-short)
 	DICOMNAM_BIN=$(CURDIR)/$(BIN) $(GO) run ./integration/bench $(BENCHFLAGS)
 
 .PHONY: gobench

@@ -201,6 +201,30 @@ func TestParseDNSPerf(t *testing.T) {
 	}
 }
 
+func TestParsePerfdhcp(t *testing.T) {
+	t.Parallel()
+	got, err := parsePerfdhcp([]byte(`***Statistics for: DISCOVER-OFFER***
+sent packets: 4000
+received packets: 3999
+drops: 1
+avg delay: 1.250 ms
+***Statistics for: REQUEST-ACK***
+sent packets: 3999
+received packets: 3990
+drops: 9
+avg delay: 0.750 ms
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.latencies) != 3990 || got.lost != 10 || got.quantile(.5) != 2*time.Millisecond {
+		t.Errorf("%d exchanges, %d lost, mean %v", len(got.latencies), got.lost, got.quantile(.5))
+	}
+	if _, err := parsePerfdhcp([]byte("sent packets: 9\nreceived packets: 0\navg delay: n/a\n")); err == nil {
+		t.Error("a server that answers nothing was taken for one")
+	}
+}
+
 func TestTable(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder

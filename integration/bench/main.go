@@ -1,7 +1,7 @@
 //go:build linux
 
-// Command bench measures the DNS side of dicomnam beside its peers, in one run
-// on one machine: `make bench`. README.md says what the columns mean.
+// Command bench measures dicomnam beside its peers, in one run on one machine:
+// `make bench`. README.md says what the columns mean.
 //
 // It is not a test: whatever the figures are, the exit status is 0. It is 1 where
 // dicom itself could not be measured.
@@ -33,6 +33,7 @@ type options struct {
 	only     []string
 	sizes    []int         // records of the zones that are updated
 	names    int           // of the zone that is started with
+	leases   int           // that are held
 	devices  int           // of the site file that is reloaded
 	duration time.Duration // of each measurement
 	rounds   int           // how often each is done
@@ -40,10 +41,11 @@ type options struct {
 	wait     time.Duration // for a quiet machine, before each measurement at most
 	profile  string        // files for CPU profiles, which are then all that is done
 	keep     bool
+	mode     lab.Mode // of the network of the DHCP side
 }
 
 // sections are the parts of the benchmark, in their order.
-var sections = []string{"updates", "queries", "mixed", "reload", "startup"}
+var sections = []string{"updates", "queries", "mixed", "reload", "startup", "exchanges", "held"}
 
 func main() {
 	o, err := parse(os.Args[1:])
@@ -53,6 +55,10 @@ func main() {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
+	}
+	if err := o.enter(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	ctx, cancel := context.WithTimeout(ctx, o.limit)
@@ -65,9 +71,18 @@ func main() {
 	}
 }
 
+// enter finds out what network the DHCP side can have; where that takes a user
+// namespace, the program goes on in there.
+func (o *options) enter() (err error) {
+	if slices.Contains(o.only, "exchanges") || slices.Contains(o.only, "held") {
+		o.mode, _, err = lab.Enter(0)
+	}
+	return err
+}
+
 func parse(args []string) (options, error) {
 	o := options{
-		sizes: []int{10_000}, names: 100_000, devices: 5_000,
+		sizes: []int{10_000}, names: 100_000, leases: 100_000, devices: 5_000,
 		duration: 4 * time.Second, rounds: 3, wait: 3 * time.Second, limit: 15 * time.Minute,
 	}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -78,6 +93,7 @@ func parse(args []string) (options, error) {
 	only := f.String("only", strings.Join(sections, ","), "parts to run, with commas between")
 	sizes := f.String("sizes", "", "records of the zones that are updated, with commas between (default 10000)")
 	names := f.Int("names", 0, "names of the zone that is started with (default 100000)")
+	leases := f.Int("leases", 0, "leases that are held (default 100000, at most 900000)")
 	duration := f.Duration("d", 0, "length of each measurement (default 4s)")
 	rounds := f.Int("rounds", 0, "how often each measurement is done (default 3)")
 	wait := f.Duration("wait", -1, "how long to wait for a quiet machine before each measurement (default 3s, with -short 0)")
@@ -92,12 +108,13 @@ func parse(args []string) (options, error) {
 	case f.NArg() > 0:
 		return o, fmt.Errorf("unknown argument %q", f.Arg(0))
 	case *short:
-		o.names, o.duration, o.rounds, o.wait, o.limit = 10_000, time.Second, 1, 0, 2*time.Minute
+		o.names, o.leases, o.duration, o.rounds, o.wait, o.limit = 10_000, 20_000, time.Second, 1, 0, 2*time.Minute
 	case *full:
-		o.sizes, o.names, o.limit = []int{10_000, 100_000, 1_000_000}, 1_000_000, 2*time.Hour
+		o.sizes, o.names, o.leases, o.limit = []int{10_000, 100_000, 1_000_000}, 1_000_000, fillLimit, 2*time.Hour
 	}
 	// What is given explicitly goes before -short and -full.
 	o.names = cmp.Or(*names, o.names)
+	o.leases = cmp.Or(*leases, o.leases)
 	o.duration = cmp.Or(*duration, o.duration)
 	o.rounds = cmp.Or(*rounds, o.rounds)
 	if *wait >= 0 {
@@ -125,6 +142,9 @@ func parse(args []string) (options, error) {
 			return o, fmt.Errorf("%d records: expected 1 to 4000000", n)
 		}
 	}
+	if o.leases < 1 || o.leases > fillLimit {
+		return o, fmt.Errorf("%d leases: expected 1 to %d", o.leases, fillLimit)
+	}
 	if o.duration < 0 || o.rounds < 0 {
 		return o, errors.New("-d and -rounds: expected more than 0")
 	}
@@ -134,7 +154,8 @@ func parse(args []string) (options, error) {
 // A bench is one run.
 type bench struct {
 	options
-	lab   *lab.Lab
+	lab   *lab.Lab // of the DNS side: on loopback
+	net   *lab.Lab // the network of the DHCP side; nil until it is needed
 	table table
 	log   io.Writer // what is going on
 	count int       // of servers that were started, for their directories
@@ -159,6 +180,11 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 		return err
 	}
 	b := &bench{options: o, lab: l, log: stderr}
+	defer func() {
+		if b.net != nil {
+			err = errors.Join(err, b.net.Close())
+		}
+	}()
 	if o.profile != "" {
 		return b.writeProfiles(ctx)
 	}
@@ -169,6 +195,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	}
 	parts := map[string]func(context.Context) error{
 		"updates": b.updates, "queries": b.queries, "mixed": b.mixed, "reload": b.reload, "startup": b.startup,
+		"exchanges": b.exchanges, "held": b.held,
 	}
 	for _, s := range sections {
 		if !slices.Contains(o.only, s) {

@@ -40,6 +40,7 @@ type kind struct {
 	name      string
 	program   string // without "/": looked for where administrators have it
 	args      func(setup) []string
+	env       func(setup) []string          // nil: none
 	files     func(setup) map[string]string // path below setup.dir: content
 	maxUpdate int                           // largest zone whose updates are worth measuring; 0: any
 }
@@ -179,6 +180,24 @@ var errMissing = errors.New("not installed")
 // start starts a server on a new directory, and waits until it answers for the
 // name. A zone file is copied, since some servers write beside it or over it.
 func (b *bench) start(ctx context.Context, k kind, s setup, name string) (*server, error) {
+	loopback := netip.MustParseAddr("127.0.0.1")
+	var err error
+	if s.port, err = lab.FreePort(ctx, loopback); err != nil {
+		return nil, err
+	}
+	if s.debug, err = lab.FreePort(ctx, loopback); err != nil {
+		return nil, err
+	}
+	r, err := b.prepare(k, s)
+	if err != nil {
+		return nil, err
+	}
+	r.address = netip.AddrPortFrom(loopback, s.port)
+	return r, b.launch(ctx, r, name)
+}
+
+// prepare writes what a server needs into a new directory.
+func (b *bench) prepare(k kind, s setup) (*server, error) {
 	path, err := lab.LookPath(k.program)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", k.program, errMissing)
@@ -188,23 +207,16 @@ func (b *bench) start(ctx context.Context, k kind, s setup, name string) (*serve
 	if err := os.Mkdir(s.dir, 0o755); err != nil {
 		return nil, err
 	}
-	loopback := netip.MustParseAddr("127.0.0.1")
-	if s.port, err = lab.FreePort(ctx, loopback); err != nil {
-		return nil, err
-	}
-	if s.debug, err = lab.FreePort(ctx, loopback); err != nil {
-		return nil, err
-	}
 	for name, content := range k.files(s) {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(content), 0o644); err != nil {
 			return nil, err
 		}
 	}
-	r := &server{
-		kind: k, setup: s, address: netip.AddrPortFrom(loopback, s.port),
-		command: lab.Command{Name: filepath.Base(s.dir), Path: path, Args: k.args(s), Dir: s.dir},
+	r := &server{kind: k, setup: s, command: lab.Command{Name: filepath.Base(s.dir), Path: path, Args: k.args(s), Dir: s.dir}}
+	if k.env != nil {
+		r.command.Env = k.env(s)
 	}
-	return r, b.launch(ctx, r, name)
+	return r, nil
 }
 
 // launch starts the process of a server, again if it was stopped.

@@ -68,7 +68,7 @@ func (t *table) print(w io.Writer) {
 	}
 }
 
-// times is how much more of a rate dicom has than a peer, and the goal of issue 3.
+// times is how much more of a rate we have than a peer, and the goal.
 func times(ours, theirs float64, goal string) string {
 	if theirs == 0 {
 		return ""
@@ -93,7 +93,7 @@ func ms(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d)/float64(
 
 func percent(share float64) string { return fmt.Sprintf("%.0f %%", 100*share) }
 
-// thousands writes a number as the issues do: 10,000.
+// thousands writes a number with commas: 10,000.
 func thousands(n int) string {
 	if n < 1000 {
 		return fmt.Sprint(n)

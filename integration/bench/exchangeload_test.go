@@ -1,0 +1,86 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/dicomnam/dicomnam/integration/lab"
+)
+
+// A server that leaves every fourth REQUEST unanswered, and refuses every fifth:
+// the load counts both, and gives each client the address that was offered to it.
+func TestExchanges(t *testing.T) {
+	t.Parallel()
+	l, err := lab.New(lab.Config{Mode: lab.Loopback, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port, err := lab.FreePort(t.Context(), netip.MustParseAddr("127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests := make(chan int, 1)
+	go func() {
+		n, buffer := 0, make([]byte, 2048)
+		defer func() { requests <- n }()
+		for {
+			size, from, err := server.ReadFromUDPAddrPort(buffer)
+			if err != nil {
+				return
+			}
+			m, err := dhcpv4.FromBytes(buffer[:size])
+			if err != nil {
+				t.Errorf("the load sends %v", err)
+				return
+			}
+			mine := net.IP{10, m.ClientHWAddr[3], m.ClientHWAddr[4], m.ClientHWAddr[5]}
+			answer, err := dhcpv4.NewReplyFromRequest(m, dhcpv4.WithYourIP(mine), dhcpv4.WithServerIP(net.IPv4zero),
+				dhcpv4.WithMessageType(dhcpv4.MessageTypeOffer), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IP{127, 0, 0, 1})))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if m.MessageType() == dhcpv4.MessageTypeRequest {
+				n++
+				if !m.RequestedIPAddress().Equal(mine) || !m.ServerIdentifier().Equal(net.IP{127, 0, 0, 1}) {
+					t.Errorf("client %v asks %v for %v", m.ClientHWAddr, m.ServerIdentifier(), m.RequestedIPAddress())
+				}
+				answer.UpdateOption(dhcpv4.OptMessageType(dhcpv4.MessageTypeAck))
+				switch {
+				case n%4 == 0:
+					continue
+				case n%5 == 0:
+					answer.UpdateOption(dhcpv4.OptMessageType(dhcpv4.MessageTypeNak))
+				}
+			}
+			if _, err := server.WriteToUDPAddrPort(answer.ToBytes(), from); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	got, err := exchangeLoad{
+		from: l.Client, relay: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port),
+		to: server.LocalAddr().(*net.UDPAddr).AddrPort(), window: 7, limit: 200, patience: 100 * time.Millisecond,
+	}.run(context.Background())
+	server.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := <-requests
+	if refused := got.failed["message type 6"]; asked != 200 || got.lost != 50 || refused != 30 || len(got.latencies) != 120 {
+		t.Errorf("of %d requests %d were acknowledged, %d refused and %d lost; want 120, 30 and 50 of 200", asked, len(got.latencies), refused, got.lost)
+	}
+}
