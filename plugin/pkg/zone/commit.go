@@ -123,6 +123,7 @@ func (s *Store) shutdown() {
 		break
 	}
 	if s.db != nil {
+		s.copies.Wait()
 		s.err = closeDB(s.db)
 		if cause := s.guard.failed(); cause != nil {
 			s.err = cause
@@ -168,6 +169,7 @@ func (s *Store) commit(group []*job) {
 	if len(running) == 0 {
 		return
 	}
+	defer s.observed(time.Now(), len(running))
 	err := s.execute(func() error {
 		for _, j := range running {
 			p := pendingOf(&zones, j.zone)
@@ -360,6 +362,7 @@ func (s *Store) heal() error {
 		if s.guard.failed() == nil {
 			return nil
 		}
+		s.copies.Wait()
 		_ = closeDB(s.db) // what it says is about files that are frozen
 		s.db = nil
 	}

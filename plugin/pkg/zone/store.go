@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -38,6 +39,8 @@ type Options struct {
 	FS vfs.FS
 	// Logger gets what happens in the background; nil: nobody does.
 	Logger *slog.Logger
+	// Committed is called after each commit, on the goroutine that commits: it must not block. May be nil.
+	Committed func(CommitInfo)
 }
 
 // Store is one database that holds any number of zones, and the goroutine that commits to it. Its methods may be called
@@ -57,6 +60,10 @@ type Store struct {
 
 	alarm     *alarm
 	recovered rate.Sometimes // lines in the log
+	committed func(CommitInfo)
+	copies    sync.WaitGroup // that are made of db
+	copying   sync.Mutex     // held by who makes one
+	stopCopy  atomic.Pointer[context.Context]
 
 	// The committer's own.
 	db       *pebble.DB
@@ -76,6 +83,7 @@ func Open(dir string, o Options) (*Store, error) {
 		jobs: make(chan *job, maxWaiting), quit: make(chan struct{}), closed: make(chan struct{}),
 		zones: make(map[string]*Zone), reopenIn: reopenAfter,
 		alarm: newAlarm(), recovered: rate.Sometimes{Interval: failureLines},
+		committed: o.Committed,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -182,7 +190,7 @@ func (s *Store) openDB() (err error) {
 	cache := pebble.NewCache(8 << 20) // zones are in memory; only loading them reads
 	defer cache.Unref()
 	db, err = pebble.Open(s.dir, &pebble.Options{
-		FS: g, Logger: g, Cache: cache,
+		FS: apart{g, s}, Logger: g, Cache: cache,
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
 		MemTableSize:                logFiles,
 		MemTableStopWritesThreshold: 4,
