@@ -195,6 +195,9 @@ func (s *Store) openDB() (err error) {
 		MemTableSize:                logFiles,
 		MemTableStopWritesThreshold: 4,
 		L0StopWritesThreshold:       32,
+		// They are collected by a goroutine that an Open which fails at its end leaves behind, and which then panics. What
+		// they are for, reclaiming the space of deleted records earlier, matters little: zones are small beside disks.
+		DisableTableStats: true,
 		EventListener: &pebble.EventListener{
 			BackgroundError: g.background,
 			DataCorruption:  func(i pebble.DataCorruptionInfo) { g.corruption(i.Path, i.Details) },
