@@ -342,12 +342,25 @@ type difference struct {
 	revision       revision // of a change of content that was accepted
 }
 
+// octets is by how much the difference makes the zone larger, uncompressed.
+func (d *difference) octets() int {
+	octets := 0
+	for _, x := range d.added {
+		octets += dns.Len(x.rr)
+	}
+	for _, x := range d.removed {
+		octets -= dns.Len(x.rr)
+	}
+	return octets
+}
+
 func (d *difference) empty() bool { return len(d.removed) == 0 && len(d.added) == 0 }
 
 // difference compares the candidate with its base and forgets what came out the same.
 func (c *Candidate) difference() (difference, error) {
 	var d difference
 	keep := c.order[:0]
+	d.removed, d.added = make([]delta, 0, 2), make([]delta, 0, 4) // what an update of one name mostly has
 	for _, key := range c.order {
 		c.over[key].settle()
 		before := len(d.removed) + len(d.added)
@@ -520,12 +533,6 @@ func (c *Candidate) install(s *state, d *difference) {
 		n.seal()
 		s.put(key, n)
 	}
-	for _, r := range d.removed {
-		s.records--
-		s.octets -= dns.Len(r.rr)
-	}
-	for _, r := range d.added {
-		s.records++
-		s.octets += dns.Len(r.rr)
-	}
+	s.records += len(d.added) - len(d.removed)
+	s.octets += d.octets()
 }

@@ -278,7 +278,7 @@ func (s *Store) evaluate(j *job, c *Candidate, d *difference) (v verdict) {
 			return failed(err)
 		}
 	}
-	if err := cfg.Limits.check(c.base, d); err != nil {
+	if err := cfg.Limits.check(c.base, len(d.added)-len(d.removed), d.octets()); err != nil {
 		return verdict{dns.RcodeRefused, err}
 	}
 	if d.content {
@@ -290,67 +290,104 @@ func (s *Store) evaluate(j *job, c *Candidate, d *difference) (v verdict) {
 }
 
 // writeGroup makes what the group changed durable.
-func (s *Store) writeGroup(zones []*pending) error {
+func (s *Store) writeGroup(zones []*pending) (err error) {
 	if s.dir == "" {
 		return nil
 	}
-	var do, undo []mutation
+	var batch *pebble.Batch
 	for _, p := range zones {
 		if len(p.changes) == 0 {
 			continue
 		}
-		key := idKey(keyHead, p.zone.id)
-		was, err := appendHead(nil, &p.backup, &s.pack)
-		if err != nil {
-			return err
-		}
-		is, err := appendHead(nil, &p.zone.master, &s.pack)
-		if err != nil {
-			return err
-		}
-		do = append(do, mutation{key, is})
-		undo = append(undo, mutation{key, was})
-		for _, d := range p.changes {
-			if do, undo, err = d.mutations(do, undo, p.zone.id, &s.pack); err != nil {
+		if batch == nil {
+			if err := s.heal(); err != nil {
 				return err
 			}
+			batch = s.db.NewBatch()
+			defer func() { err = errors.Join(err, batch.Close()) }()
 		}
-		for _, e := range p.log {
-			key := journalKey(p.zone.id, e.number)
-			set, unset := mutation{key, e.value}, mutation{key, nil}
-			if e.dropped {
-				set, unset = unset, set
-			}
-			do, undo = append(do, set), append(undo, unset)
+		if err := p.write(batch, &s.pack); err != nil {
+			return err
 		}
 	}
-	if len(do) == 0 {
+	if batch == nil {
 		return nil
 	}
-	if err := s.heal(); err != nil {
-		return err
-	}
-	return s.write(do, undo)
+	return s.write(batch, func() (undo []mutation, err error) {
+		for _, p := range zones {
+			if undo, err = p.undo(undo, &s.pack); err != nil {
+				return nil, err
+			}
+		}
+		return undo, nil
+	})
 }
 
-// write writes the mutations as one synced batch. If that fails, whether they are on disk is unknown; undo, of which the
-// last comes first, then restores what was there before in either case.
-func (s *Store) write(do, undo []mutation) (err error) {
-	size := 0
-	for _, m := range do {
-		size += len(m.key) + len(m.value) + 16
-	}
-	batch := s.db.NewBatchWithSize(size)
-	defer func() { err = errors.Join(err, batch.Close()) }()
-	if err := appendBatch(batch, do); err != nil {
+// write adds what the group did to the zone to the batch.
+func (p *pending) write(b *pebble.Batch, pack *packer) error {
+	head, err := appendHead(nil, &p.zone.master, pack)
+	if err != nil {
 		return err
 	}
-	if err := apply(s.db, s.guard, batch); err != nil {
-		slices.Reverse(undo)
-		s.undo = undo
+	if err := set(b, idKey(keyHead, p.zone.id), head); err != nil {
 		return err
+	}
+	for _, d := range p.changes {
+		if err := d.write(b, p.zone.id, pack); err != nil {
+			return err
+		}
+	}
+	for _, e := range p.log {
+		value := e.value
+		if e.dropped {
+			value = nil
+		}
+		if err := set(b, journalKey(p.zone.id, e.number), value); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// undo appends what takes all that back, if the last comes first.
+func (p *pending) undo(ms []mutation, pack *packer) ([]mutation, error) {
+	if len(p.changes) == 0 {
+		return ms, nil
+	}
+	head, err := appendHead(nil, &p.backup, pack)
+	if err != nil {
+		return nil, err
+	}
+	ms = append(ms, mutation{idKey(keyHead, p.zone.id), head})
+	for _, d := range p.changes {
+		if ms, err = d.undo(ms, p.zone.id, pack); err != nil {
+			return nil, err
+		}
+	}
+	for _, e := range p.log {
+		m := mutation{key: journalKey(p.zone.id, e.number)}
+		if e.dropped {
+			m.value = e.value
+		}
+		ms = append(ms, m)
+	}
+	return ms, nil
+}
+
+// write writes the batch and syncs it. If that fails, whether it is on disk is unknown; undo, of which the last comes
+// first, then restores what was there before in either case.
+func (s *Store) write(batch *pebble.Batch, undo func() ([]mutation, error)) error {
+	failed := apply(s.db, s.guard, batch)
+	if failed == nil {
+		return nil
+	}
+	ms, err := undo()
+	if err != nil {
+		return errors.Join(failed, err)
+	}
+	slices.Reverse(ms)
+	s.undo = ms
+	return failed
 }
 
 // heal opens the database anew if it failed, at most once in a while.

@@ -359,58 +359,72 @@ type mutation struct{ key, value []byte }
 
 func appendBatch(b *pebble.Batch, ms []mutation) error {
 	for _, m := range ms {
-		var err error
-		if m.value == nil {
-			err = b.Delete(m.key, nil)
-		} else {
-			err = b.Set(m.key, m.value, nil)
-		}
-		if err != nil {
+		if err := set(b, m.key, m.value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// mutations appends a difference: what does it, and what undoes it if the last comes first.
-func (d *difference) mutations(do, undo []mutation, id uint32, p *packer) ([]mutation, []mutation, error) {
-	encode := func(x delta) (key, value []byte, err error) {
-		var data []byte
-		if x.wire != nil {
-			data, err = recordData(x.wire)
-		} else {
-			data, err = p.data(x.rr)
-		}
-		if err == nil {
-			key = appendRecordKey(make([]byte, 0, len(x.key)+len(data)+8), id, x.key, x.rr.Header().Rrtype, data)
-			value, err = appendRecordValue(make([]byte, 0, 5), x.rr, x.site)
-		}
-		if err != nil {
-			err = recordError(x.rr, err)
-		}
-		return key, value, err
+// set sets a key, or deletes it if the value is nil. The batch keeps neither.
+func set(b *pebble.Batch, key, value []byte) error {
+	if value == nil {
+		return b.Delete(key, nil)
 	}
-	for _, x := range d.removed {
-		if x.rr.Header().Rrtype == dns.TypeSOA {
-			continue
+	return b.Set(key, value, nil)
+}
+
+// each calls f with the key and the value of every record that the difference removes, and then of every one that it
+// adds; both are valid until f returns.
+func (d *difference) each(id uint32, p *packer, f func(key, value []byte, added bool) error) error {
+	var key, value []byte
+	for i, side := range [...][]delta{d.removed, d.added} {
+		for _, x := range side {
+			t := x.rr.Header().Rrtype
+			if t == dns.TypeSOA {
+				continue
+			}
+			var data []byte
+			var err error
+			if x.wire != nil {
+				data, err = recordData(x.wire)
+			} else {
+				data, err = p.data(x.rr)
+			}
+			if err == nil {
+				key = appendRecordKey(key[:0], id, x.key, t, data)
+				value, err = appendRecordValue(value[:0], x.rr, x.site)
+			}
+			if err != nil {
+				return recordError(x.rr, err)
+			}
+			if err := f(key, value, i == 1); err != nil {
+				return err
+			}
 		}
-		key, value, err := encode(x)
-		if err != nil {
-			return nil, nil, err
-		}
-		do = append(do, mutation{key, nil})
-		undo = append(undo, mutation{key, value})
 	}
-	for _, x := range d.added {
-		if x.rr.Header().Rrtype == dns.TypeSOA {
-			continue
+	return nil
+}
+
+// write adds the difference to a batch.
+func (d *difference) write(b *pebble.Batch, id uint32, p *packer) error {
+	return d.each(id, p, func(key, value []byte, added bool) error {
+		if !added {
+			value = nil
 		}
-		key, value, err := encode(x)
-		if err != nil {
-			return nil, nil, err
+		return set(b, key, value)
+	})
+}
+
+// undo appends what takes the difference back, if the last comes first.
+func (d *difference) undo(ms []mutation, id uint32, p *packer) ([]mutation, error) {
+	err := d.each(id, p, func(key, value []byte, added bool) error {
+		m := mutation{key: slices.Clone(key)}
+		if !added {
+			m.value = slices.Clone(value)
 		}
-		do = append(do, mutation{key, value})
-		undo = append(undo, mutation{key, nil})
-	}
-	return do, undo, nil
+		ms = append(ms, m)
+		return nil
+	})
+	return ms, err
 }

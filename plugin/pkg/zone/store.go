@@ -331,11 +331,10 @@ func (s *Store) openZone(a *apex, seed func() ([]dns.RR, error)) (*Zone, error) 
 		if err != nil {
 			return nil, fmt.Errorf("first records: %w", err)
 		}
-		var first difference
-		if st, first, err = seedState(a, rrs, &s.pack); err != nil {
+		if st, err = seedState(a, rrs, &s.pack); err != nil {
 			return nil, fmt.Errorf("first records: %w", err)
 		}
-		if err := s.create(a, id, &st, &first); err != nil {
+		if err := s.create(a, id, &st); err != nil {
 			return nil, err
 		}
 	}
@@ -369,89 +368,6 @@ func (s *Store) zoneID(name string) (id uint32, found bool, err error) {
 		next = max(next, n+1)
 	}
 	return next, false, it.Error()
-}
-
-// create writes a new zone.
-func (s *Store) create(a *apex, id uint32, st *state, first *difference) error {
-	if s.db == nil {
-		return nil
-	}
-	do, undo, err := first.mutations(nil, nil, id, &s.pack)
-	if err != nil {
-		return err
-	}
-	head, err := appendHead(nil, st, &s.pack)
-	if err != nil {
-		return err
-	}
-	number := binary.BigEndian.AppendUint32(nil, id)
-	do = append(do, mutation{zoneKey(a.name), number}, mutation{idKey(keyHead, id), head})
-	undo = append(undo, mutation{zoneKey(a.name), nil}, mutation{idKey(keyHead, id), nil})
-	return s.write(do, undo)
-}
-
-// CheckSeed reports whether a zone can be made from rrs, as the seed of [Store.Zone], within the limits. The error names
-// the record that is in the way; it wraps [ErrLimit] where a limit is.
-func CheckSeed(origin string, rrs []dns.RR, limits Limits) error {
-	a, err := newApex(origin)
-	if err != nil {
-		return fmt.Errorf("zone %q: %w", origin, err)
-	}
-	_, first, err := seedState(&a, rrs, new(packer))
-	if err != nil {
-		return err
-	}
-	none := newState()
-	return limits.orDefaults().check(&none, &first)
-}
-
-// seedState makes the first state of a zone.
-func seedState(a *apex, rrs []dns.RR, p *packer) (state, difference, error) {
-	st := newState()
-	c := newCandidate(a, &st, p)
-	for _, rr := range rrs {
-		if rr == nil {
-			return state{}, difference{}, errors.New("record is nil")
-		}
-		h := rr.Header()
-		key, ok := a.keyOf(h.Name)
-		switch {
-		case !ok:
-			return state{}, difference{}, recordError(rr, errors.New("outside the zone "+a.name))
-		case h.Class != dns.ClassINET:
-			return state{}, difference{}, recordError(rr, errClass)
-		case !Supported(h.Rrtype):
-			return state{}, difference{}, recordError(rr, errors.New("type cannot be kept true while the zone changes"))
-		}
-		r, err := p.normal(rr)
-		if err != nil {
-			return state{}, difference{}, recordError(rr, err)
-		}
-		set := c.editSet(key, h.Name, h.Rrtype)
-		n := c.over[key]
-		if soa, ok := r.(*dns.SOA); ok && (key != "" || len(set.rrs) > 0 || soa.Serial == 0) {
-			return state{}, difference{}, recordError(rr, errors.New("one SOA record, at the apex, with a serial other than 0"))
-		}
-		if findData(set.rrs, r) < 0 {
-			if len(set.rrs) == maxRRset {
-				return state{}, difference{}, recordError(rr, tooMany())
-			}
-			set.rrs = append(set.rrs, own(n, r))
-		}
-		set.setTTL(h.Ttl)
-		if n.set(dns.TypeCNAME) != nil && (len(n.sets) > 1 || len(n.set(dns.TypeCNAME).rrs) > 1) {
-			return state{}, difference{}, recordError(rr, errors.New("a CNAME record stands alone at its name"))
-		}
-	}
-	if c.get("").set(dns.TypeSOA) == nil {
-		return state{}, difference{}, errors.New("no SOA record")
-	}
-	d, err := c.difference()
-	if err != nil {
-		return state{}, difference{}, err
-	}
-	c.install(&st, &d)
-	return st, d, nil
 }
 
 // Close lets the running commit end, answers those that wait with [ErrClosed], and closes the database. Further calls

@@ -40,16 +40,10 @@ func (l Limits) orDefaults() Limits {
 	return l
 }
 
-// check refuses a change that makes a zone that is at its limit, or, after the limit was lowered, over it, larger.
-func (l Limits) check(base *state, d *difference) error {
-	octets := 0
-	for _, x := range d.added {
-		octets += dns.Len(x.rr)
-	}
-	for _, x := range d.removed {
-		octets -= dns.Len(x.rr)
-	}
-	if grown := len(d.added) - len(d.removed); grown > 0 && base.records+grown > l.Records {
+// check refuses a change by so many records and octets that makes a zone that is at its limit, or, after the limit was
+// lowered, over it, larger.
+func (l Limits) check(base *state, grown, octets int) error {
+	if grown > 0 && base.records+grown > l.Records {
 		return fmt.Errorf("zone would have %d records, more than %d: %w", base.records+grown, l.Records, ErrLimit)
 	}
 	if octets > 0 && base.octets+octets > l.Bytes {
