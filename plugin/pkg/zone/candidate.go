@@ -419,6 +419,16 @@ func (c *Candidate) compareSet(key string, was, is *rrset, d *difference) error 
 		}
 		tail++
 	}
+	if len(a) == head+tail || len(b) == head+tail { // nothing to compare with
+		for i := head; i < len(a)-tail; i++ {
+			d.removed = append(d.removed, delta{key: key, rr: a[i], site: i < int(was.site)})
+		}
+		for j := head; j < len(b)-tail; j++ {
+			d.added = append(d.added, delta{key: key, rr: b[j], site: j < int(is.site)})
+		}
+		d.content = d.content || len(a) != len(b)
+		return nil
+	}
 	old := make(map[string]int, len(a)-head-tail)
 	for i := head; i < len(a)-tail; i++ {
 		data, err := c.pack.data(a[i])
@@ -428,21 +438,19 @@ func (c *Candidate) compareSet(key string, was, is *rrset, d *difference) error 
 		old[string(data)] = i
 	}
 	for j := head; j < len(b)-tail; j++ {
-		if len(old) > 0 {
-			data, err := c.pack.data(b[j])
-			if err != nil {
-				return recordError(b[j], err)
-			}
-			if i, ok := old[string(data)]; ok && a[i].Header().Ttl == b[j].Header().Ttl {
-				sameOwner := (i < int(was.site)) == (j < int(is.site))
-				delete(old, string(data))
-				if sameOwner {
-					continue
-				}
-				d.removed = append(d.removed, delta{key: key, rr: a[i], site: i < int(was.site)})
-				d.added = append(d.added, delta{key: key, rr: b[j], site: j < int(is.site)})
+		data, err := c.pack.data(b[j])
+		if err != nil {
+			return recordError(b[j], err)
+		}
+		if i, ok := old[string(data)]; ok && a[i].Header().Ttl == b[j].Header().Ttl {
+			sameOwner := (i < int(was.site)) == (j < int(is.site))
+			delete(old, string(data))
+			if sameOwner {
 				continue
 			}
+			d.removed = append(d.removed, delta{key: key, rr: a[i], site: i < int(was.site)})
+			d.added = append(d.added, delta{key: key, rr: b[j], site: j < int(is.site)})
+			continue
 		}
 		d.added = append(d.added, delta{key: key, rr: b[j], site: j < int(is.site)})
 		d.content = true

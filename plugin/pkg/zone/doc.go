@@ -12,7 +12,8 @@
 //
 // # Writing
 //
-// One goroutine per [Store] commits. It takes all the transactions that wait, for whichever zones, and applies them one
+// One goroutine per [Store] commits. What can be said about an UPDATE without knowing the zone (is it well formed, is it
+// permitted, what are its records in normal form) is found out by the goroutine of its client. The committer takes all the transactions that wait, for whichever zones, and applies them one
 // after another, each seeing what the ones before it did and changing nothing if it fails. Then it writes what differs
 // as one synced batch, publishes the new snapshots, and only then answers. While the disk syncs, the next transactions
 // gather: the more clients, the more of them share a sync. A success is never told for what a power cut could lose.

@@ -429,7 +429,8 @@ func TestFailedGroup(t *testing.T) {
 			if i == 0 {
 				return accepted
 			}
-			return c.update(nil, pair(t, 9, ""), permitAll)
+			u := prepare(&z.apex, nil, pair(t, 9, ""), permitAll)
+			return c.update(&u)
 		}
 	}
 	both := newJob(context.Background())

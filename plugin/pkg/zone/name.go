@@ -68,13 +68,13 @@ func appendFullKey(dst []byte, name string) ([]byte, bool) {
 	if name == "" || len(name) > 4*maxName {
 		return nil, false
 	}
-	var starts [maxLabels + 1]int
+	var starts [maxLabels + 1]uint16
 	n, octets := 0, 1
 	for i := 0; i < len(name); {
 		if n == maxLabels {
 			return nil, false
 		}
-		starts[n] = i
+		starts[n] = uint16(i)
 		n++
 		length := 0
 		for i < len(name) && name[i] != '.' {
@@ -99,7 +99,7 @@ func appendFullKey(dst []byte, name string) ([]byte, bool) {
 		return nil, false
 	}
 	for l := n - 1; l >= 0; l-- {
-		for i := starts[l]; i < len(name) && name[i] != '.'; {
+		for i := int(starts[l]); i < len(name) && name[i] != '.'; {
 			c := name[i]
 			if c == '\\' {
 				var width int

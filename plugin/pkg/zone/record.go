@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/miekg/dns"
 )
@@ -73,15 +74,29 @@ func missingData(rr dns.RR) bool {
 // packer turns records into wire form without touching them: dns.PackRR writes into the record's header, which is
 // wrong for a record that others read.
 type packer struct {
-	msg dns.Msg
-	one [1]dns.RR
-	buf []byte
+	msg   dns.Msg
+	one   [1]dns.RR
+	buf   []byte
+	plain []byte // what plain.go makes
+	text  []byte // scratch of it
 }
+
+// packers are for those who are not the committer, which has its own.
+var packers = sync.Pool{New: func() any { return new(packer) }}
 
 const messageHeader = 12
 
 // record returns the uncompressed wire form of rr: valid until the next call.
 func (p *packer) record(rr dns.RR) ([]byte, error) {
+	if wire, ok := p.plainRecord(p.plain[:0], rr); ok {
+		p.plain = wire
+		return wire, nil
+	}
+	return p.anyRecord(rr)
+}
+
+// anyRecord is record for all types.
+func (p *packer) anyRecord(rr dns.RR) ([]byte, error) {
 	if p.buf == nil {
 		p.buf = make([]byte, 4096)
 	}
@@ -100,7 +115,11 @@ func (p *packer) record(rr dns.RR) ([]byte, error) {
 
 // data returns the record data of rr in uncompressed wire form: valid until the next call.
 func (p *packer) data(rr dns.RR) ([]byte, error) {
-	wire, err := p.record(rr)
+	if data, ok := p.plainData(p.plain[:0], rr); ok {
+		p.plain = data
+		return data, nil
+	}
+	wire, err := p.anyRecord(rr)
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +142,14 @@ func recordData(wire []byte) ([]byte, error) {
 // normal returns rr as it would come back from the wire and from the database: a record of class IN that nobody else
 // holds, with names in their one presentation form. It refuses what cannot stand in a zone as a record.
 func (p *packer) normal(rr dns.RR) (dns.RR, error) {
+	if out := p.plainNormal(rr); out != nil {
+		return out, nil
+	}
+	return p.anyNormal(rr)
+}
+
+// anyNormal is normal for all types.
+func (p *packer) anyNormal(rr dns.RR) (dns.RR, error) {
 	h := rr.Header()
 	if metaType(h.Rrtype) {
 		return nil, errMetaType
@@ -130,7 +157,7 @@ func (p *packer) normal(rr dns.RR) (dns.RR, error) {
 	if missingData(rr) {
 		return nil, errNoData
 	}
-	wire, err := p.record(rr)
+	wire, err := p.anyRecord(rr)
 	if err != nil {
 		return nil, err
 	}

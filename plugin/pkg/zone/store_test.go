@@ -330,12 +330,15 @@ func TestContext(t *testing.T) {
 	// One transaction holds the committer; another waits, gives up, and is not done.
 	busy, release := make(chan struct{}), make(chan struct{})
 	held := make(chan error, 1)
-	go func() {
-		_, err := z.Update(context.Background(), nil, parse(t, "add a.example.org. 5 IN A 192.0.2.1"), func(string, uint16) bool {
+	var once sync.Once
+	z.Configure(zone.Config{Committed: func(uint32) {
+		once.Do(func() {
 			close(busy)
 			<-release
-			return true
 		})
+	}})
+	go func() {
+		_, err := z.Update(context.Background(), nil, parse(t, "add a.example.org. 5 IN A 192.0.2.1"), all)
 		held <- err
 	}()
 	<-busy

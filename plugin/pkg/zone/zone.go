@@ -112,7 +112,8 @@ func (z *Zone) Snapshot() *Snapshot { return z.snap.Load() }
 //
 // The order is that of the RFC: prerequisites (section 3.2), permission (3.3), prescan (3.4.1), changes (3.4.2).
 // permit is asked for every record of the update section, with its canonical name and its type, which is ANY for the
-// deletion of a whole name; nil permits nothing. It runs on the goroutine that commits: it must be quick.
+// deletion of a whole name; nil permits nothing. It is asked before the prerequisites are looked at, but what it
+// says counts only where they hold.
 //
 // An UPDATE that in the end changes nothing leaves the serial alone, and so does one whose SOA record is not newer. The
 // error explains REFUSED and SERVFAIL, and is nil with all other codes; it wraps [ErrNotPermitted], [ErrSiteRecord],
@@ -123,11 +124,22 @@ func (z *Zone) Update(ctx context.Context, prerequisites, updates []dns.RR, perm
 	if n, most := len(prerequisites)+len(updates), z.config.Load().Limits.UpdateRecords; n > most {
 		return dns.RcodeRefused, fmt.Errorf("update of %d records, more than %d: %w", n, most, ErrLimit)
 	}
+	return z.do(z.updateJob(ctx, prerequisites, updates, permit))
+}
+
+// updateJob is the transaction of Update, as far as it can be done before it is its turn.
+func (z *Zone) updateJob(ctx context.Context, prerequisites, updates []dns.RR, permit func(name string, t uint16) bool) *job {
 	j := newJob(ctx)
 	j.zone, j.after = z, true
-	j.run = func(c *Candidate) verdict { return c.update(prerequisites, updates, permit) }
-	rcode, err = z.do(j)
-	return rcode, err
+	var t transaction
+	if err := z.store.execute(func() error {
+		t = prepare(&z.apex, prerequisites, updates, permit)
+		return nil
+	}); err != nil {
+		t = transaction{judged: verdict{dns.RcodeServerFailure, err}}
+	}
+	j.run = func(c *Candidate) verdict { return c.update(&t) }
+	return j
 }
 
 // ReplaceSite makes the site's records of the zone exactly those that want returns, in one transaction with one serial;
