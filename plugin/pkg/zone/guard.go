@@ -128,6 +128,13 @@ func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, erro
 // Create implements vfs.FS, as do the methods after it.
 func (g *guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	return g.open(name, func() (vfs.File, error) {
+		if strings.HasPrefix(g.FS.PathBase(name), "marker.") {
+			// Pebble syncs the directory after it has made a marker: a power cut before that may leave the marker,
+			// and not the manifest that it names.
+			if err := syncDir(g.FS, g.FS.PathDir(name)); err != nil {
+				return nil, err
+			}
+		}
 		if !g.real {
 			return g.FS.Create(name, category)
 		}
@@ -137,6 +144,14 @@ func (g *guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, e
 		}
 		return g.FS.OpenReadWrite(name, category)
 	})
+}
+
+func syncDir(files vfs.FS, dir string) error {
+	f, err := files.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // makePrivate makes a new, empty file for this user alone, in place of one that is there.

@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -30,7 +31,7 @@ const (
 	maxGroup     = 512  // transactions that share a commit
 	reopenAfter  = time.Second
 	failureLines = time.Minute // between lines in the log about a database that fails
-	logFiles     = 8 << 20     // octets of updates after which they move from the log to a table
+	logFiles     = 8 << 20     // octets of updates after which they move from the log to a table, unless Options say
 )
 
 // Options of a Store.
@@ -41,6 +42,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Committed is called after each commit, on the goroutine that commits: it must not block. May be nil.
 	Committed func(CommitInfo)
+
+	memTable uint64 // octets of updates after which they move to a table, for tests; 0: logFiles
 }
 
 // Store is one database that holds any number of zones, and the goroutine that commits to it. Its methods may be called
@@ -48,6 +51,7 @@ type Options struct {
 type Store struct {
 	dir    string // "": memory only
 	fs     vfs.FS
+	table  uint64 // octets of updates after which they move from the log to a table
 	log    *slog.Logger
 	jobs   chan *job
 	quit   chan struct{}
@@ -79,7 +83,7 @@ type Store struct {
 // process that overlap use [Acquire]. The caller must Close the Store.
 func Open(dir string, o Options) (*Store, error) {
 	s := &Store{
-		dir: dir, fs: o.FS, log: o.Logger,
+		dir: dir, fs: o.FS, table: cmp.Or(o.memTable, logFiles), log: o.Logger,
 		jobs: make(chan *job, maxWaiting), quit: make(chan struct{}), closed: make(chan struct{}),
 		zones: make(map[string]*Zone), reopenIn: reopenAfter,
 		alarm: newAlarm(), recovered: rate.Sometimes{Interval: failureLines},
@@ -192,7 +196,7 @@ func (s *Store) openDB() (err error) {
 	db, err = pebble.Open(s.dir, &pebble.Options{
 		FS: apart{g, s}, Logger: g, Cache: cache,
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
-		MemTableSize:                logFiles,
+		MemTableSize:                s.table,
 		MemTableStopWritesThreshold: 4,
 		L0StopWritesThreshold:       32,
 		// They are collected by a goroutine that an Open which fails at its end leaves behind, and which then panics. What
