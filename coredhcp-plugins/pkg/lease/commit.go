@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"net/netip"
+	"time"
 )
 
 // group is the transactions that are committed together: everything that was decided while the group before it was
@@ -11,6 +12,7 @@ type group struct {
 	steps  []step
 	writes []write
 	sync   bool // false: only confirmations, which may be lost
+	count  int  // transactions
 	done   chan struct{}
 	err    error
 }
@@ -98,6 +100,7 @@ func (m *Manager) setRemoval(key string, r *removal) {
 // submit hands what was changed to the committer and returns the group to wait for. Caller holds mu.
 func (m *Manager) submit(sync bool) *group {
 	m.next.sync = m.next.sync || sync
+	m.next.count++
 	m.work.Signal()
 	return m.next
 }
@@ -128,7 +131,11 @@ func (m *Manager) commit() {
 		g := m.next
 		m.next = newGroup()
 		m.mu.Unlock()
+		begin := time.Now()
 		doubt, err := m.store.write(g.writes, g.sync)
+		if m.tell != nil {
+			m.tell(CommitInfo{Transactions: g.count, Took: time.Since(begin), Err: err})
+		}
 		m.mu.Lock()
 		if err != nil {
 			// What was decided meanwhile may build on what is now taken back, so it goes first.

@@ -27,7 +27,7 @@ func wideConfig(n int) Config {
 	return Config{
 		Domain: "example.org.",
 		Networks: []Network{{
-			Name: "wide", Prefix: netip.MustParsePrefix("10.0.0.0/8"), Pools: []Pool{{first, last}},
+			Name: "wide", Prefix: netip.MustParsePrefix("10.0.0.0/8"), Pools: []Pool{{First: first, Last: last}},
 			LeaseTime: 12 * time.Hour, DDNS: true,
 		}},
 	}

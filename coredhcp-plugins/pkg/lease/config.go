@@ -20,10 +20,16 @@ type index struct {
 	interfaces  map[string][]*network
 	hardware    map[HardwareAddress]*Reservation
 	identifiers map[string]*Reservation
+	relayPorts  map[relayPort]*Reservation
+	names       map[string]*Reservation
+	devices     map[string]*Reservation // that can be identified by a relay's port or by name
 	reserved    map[netip.Addr]*Reservation
 	excluded    map[netip.Addr]struct{}
 	hostnames   map[string]struct{} // those that no client may choose
 }
+
+// relayPort is where a relay says that a client is; "" is what it says nothing of.
+type relayPort struct{ circuit, remote string }
 
 // wellKnown are the labels that hosts look up and trust without being told to.
 var wellKnown = []string{"wpad", "isatap", "localhost"}
@@ -41,6 +47,9 @@ func newIndex(c Config) (*index, error) {
 		interfaces:  map[string][]*network{},
 		hardware:    map[HardwareAddress]*Reservation{},
 		identifiers: map[string]*Reservation{},
+		relayPorts:  map[relayPort]*Reservation{},
+		names:       map[string]*Reservation{},
+		devices:     map[string]*Reservation{},
 		reserved:    map[netip.Addr]*Reservation{},
 		excluded:    map[netip.Addr]struct{}{},
 		hostnames:   map[string]struct{}{},
@@ -120,6 +129,9 @@ func (x *index) addNetwork(n Network, wrong func(string, ...any)) {
 			wrong("network %q: pool %v-%v: expected a range of addresses inside %v", n.Name, p.First, p.Last, n.Prefix)
 			continue
 		}
+		if p.Clients > UnknownClients {
+			wrong("network %q: pool %v-%v: clients %d: expected %d to %d", n.Name, p.First, p.Last, p.Clients, AnyClient, UnknownClients)
+		}
 		nw.pools = append(nw.pools, newPool(nw, p))
 	}
 	x.pools = append(x.pools, nw.pools...)
@@ -148,6 +160,26 @@ func (x *index) addReservation(r Reservation, wrong func(string, ...any)) {
 			wrong("device %q: client identifier %x is also that of device %q", r.Device, id, o.Device)
 		}
 		x.identifiers[id] = &r
+	}
+	if at := (relayPort{r.CircuitID, r.RemoteID}); at != (relayPort{}) {
+		if o := x.relayPorts[at]; o != nil {
+			wrong("device %q: circuit id %x and remote id %x are also those of device %q", r.Device, at.circuit, at.remote, o.Device)
+		}
+		x.relayPorts[at] = &r
+		x.devices[r.Device] = &r
+	}
+	for _, name := range r.Names {
+		if cleanLabel(name) != name || name == "" {
+			wrong("device %q: host name %q: expected one label in lower case", r.Device, name)
+		}
+		if len(r.HardwareAddresses) > 0 || len(r.ClientIdentifiers) > 0 {
+			continue
+		}
+		if o := x.names[name]; o != nil {
+			wrong("device %q: host name %q is also that of device %q", r.Device, name, o.Device)
+		}
+		x.names[name] = &r
+		x.devices[r.Device] = &r
 	}
 	for _, a := range r.Addresses {
 		if o := x.reserved[a]; o != nil {
@@ -181,7 +213,7 @@ func (x *index) poolOf(a netip.Addr) *pool {
 	return x.pools[i]
 }
 
-// reservation is that of the device which the client belongs to, or nil: hardware address first, then identifier.
+// reservation is that of the device which the client itself tells, or nil: hardware address first, then identifier.
 func (x *index) reservation(c Client) *Reservation {
 	if r := x.hardware[HardwareAddress{c.HardwareType, c.HardwareAddr}]; r != nil && c.HardwareAddr != "" {
 		return r
@@ -192,12 +224,13 @@ func (x *index) reservation(c Client) *Reservation {
 	return x.identifiers[c.Identifier]
 }
 
-// permitted says whether the configuration lets a client with this reservation (nil: none) have the address at all.
-func (x *index) permitted(a netip.Addr, r *Reservation) bool {
+// permitted says whether the configuration lets the asker have the address at all.
+func (x *index) permitted(a netip.Addr, w *asker) bool {
 	if owner := x.reserved[a]; owner != nil {
-		return owner == r
+		return owner == w.reservation
 	}
-	return !x.withheld(a) && x.poolOf(a) != nil
+	p := x.poolOf(a)
+	return p != nil && !x.withheld(a) && p.admits(w)
 }
 
 // withheld says whether an address is kept out of its pool: reserved or excluded.

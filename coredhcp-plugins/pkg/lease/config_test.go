@@ -87,7 +87,7 @@ func TestReload(t *testing.T) {
 		c := testConfig()
 		f := open(t, c)
 		a := f.get(one).Address
-		c.Networks[2].Pools = []Pool{{addr("198.51.100.15"), addr("198.51.100.19")}}
+		c.Networks[2].Pools = []Pool{{First: addr("198.51.100.15"), Last: addr("198.51.100.19")}}
 		if err := f.Reload(c); err != nil {
 			t.Fatal(err)
 		}

@@ -14,20 +14,29 @@ type asker struct {
 	reservation *Reservation // of its device, or nil
 	t           moment
 	ended       bool // a lease was ended together with the Nak
+	infinite    bool // its lease does not end
 }
 
 // ask begins a decision. Caller holds mu.
 func (m *Manager) ask(q *Query, buf []byte) *asker {
 	t := m.now()
 	m.endOffers(t)
-	return &asker{Query: q, key: q.Client.appendKey(buf), reservation: m.conf.reservation(q.Client), t: t}
+	w := &asker{Query: q, key: q.Client.appendKey(buf), t: t}
+	w.reservation = m.identify(w)
+	return w
 }
 
 // owns says whether the binding is the asker's. Devices of the site are told apart also where they send one client
 // identifier: that of a disk that was copied, or one that their vendor builds in.
-func (m *Manager) owns(w *asker, b *binding) bool { return b.known() && m.same(w, b.client) }
+func (m *Manager) owns(w *asker, b *binding) bool {
+	if !b.known() || b.client.key() != string(w.key) {
+		return false
+	}
+	c := b.client.client()
+	return c == w.Client || m.deviceOf(b) == w.reservation
+}
 
-// same says whether a client is the asker.
+// same says whether the client that was offered an address is the asker.
 func (m *Manager) same(w *asker, p packed) bool {
 	if p.key() != string(w.key) {
 		return false
@@ -267,7 +276,7 @@ func (m *Manager) entitled(w *asker, a netip.Addr) bool {
 // client have it, it is neither the server's nor the relay's, and nobody else holds it or was offered it. Of one device's
 // clients those of one network interface give way to each other; another interface is another machine to ARP, and waits.
 func (m *Manager) usable(w *asker, a netip.Addr, nets []*network) bool {
-	if !contains(nets, m.conf.networkOf(a)) || !m.conf.permitted(a, w.reservation) || w.meets(a) {
+	if !contains(nets, m.conf.networkOf(a)) || !m.conf.permitted(a, w) || w.meets(a) {
 		return false
 	}
 	reserved := m.conf.reserved[a] != nil // then for this client: it is permitted
@@ -353,6 +362,9 @@ func (m *Manager) pick(w *asker, nets []*network) (netip.Addr, bool) {
 // draw is the record of the lease that the client gets of the address with binding b, nil if it was never used.
 func (m *Manager) draw(w *asker, n *network, a netip.Addr, b *binding) record {
 	d := n.leaseTime(w.LeaseTime)
+	if w.infinite {
+		d = Infinite
+	}
 	r := record{start: w.t.el, end: never, seconds: uint32(min(d, Infinite) / time.Second), state: Active}
 	if d < Infinite {
 		r.end = w.t.el + int64(d)

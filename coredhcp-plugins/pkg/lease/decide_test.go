@@ -172,7 +172,7 @@ func TestOffersAreBounded(t *testing.T) {
 func TestChoiceOfAddress(t *testing.T) {
 	config := func() Config {
 		c := testConfig()
-		c.Networks[2].Pools = []Pool{{addr("198.51.100.10"), addr("198.51.100.13")}} // 12 is reserved
+		c.Networks[2].Pools = []Pool{{First: addr("198.51.100.10"), Last: addr("198.51.100.13")}} // 12 is reserved
 		return c
 	}
 	q := func(n byte) Query { return query(client(n), link2) }

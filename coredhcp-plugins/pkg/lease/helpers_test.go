@@ -53,17 +53,17 @@ func testConfig() Config {
 		Networks: []Network{
 			{
 				Name: "radiology", Prefix: netip.MustParsePrefix("192.0.2.0/24"), SharedNetwork: "floor1", DDNS: true,
-				Pools:     []Pool{{addr("192.0.2.100"), addr("192.0.2.103")}},
+				Pools:     []Pool{{First: addr("192.0.2.100"), Last: addr("192.0.2.103")}},
 				LeaseTime: time.Hour, MinLeaseTime: 10 * time.Minute, MaxLeaseTime: 2 * time.Hour, DeclineTime: 3 * time.Hour,
 			},
 			{
 				Name: "overflow", Prefix: netip.MustParsePrefix("203.0.113.0/24"), SharedNetwork: "floor1", DDNS: true,
-				Pools:     []Pool{{addr("203.0.113.100"), addr("203.0.113.101")}},
+				Pools:     []Pool{{First: addr("203.0.113.100"), Last: addr("203.0.113.101")}},
 				LeaseTime: 30 * time.Minute,
 			},
 			{
 				Name: "cardiology", Prefix: netip.MustParsePrefix("198.51.100.0/24"), Authoritative: true, DDNS: true,
-				Pools:     []Pool{{addr("198.51.100.10"), addr("198.51.100.19")}},
+				Pools:     []Pool{{First: addr("198.51.100.10"), Last: addr("198.51.100.19")}},
 				LeaseTime: time.Hour, Interface: "eth7",
 			},
 		},

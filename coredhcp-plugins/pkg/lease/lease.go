@@ -17,6 +17,8 @@ const (
 	OfferTime = 30 * time.Second
 	// MaxOffers bounds the addresses that are on offer at one time. Beyond it Discover offers reserved addresses only.
 	MaxOffers = 1 << 16
+	// DefaultMaxPerPort is the bound of Config.MaxPerPort where that is zero and a relay names the port.
+	DefaultMaxPerPort = 128
 	// DefaultDeclineTime is how long an address that a client declined rests where Network.DeclineTime is zero.
 	DefaultDeclineTime = 24 * time.Hour
 
@@ -54,6 +56,10 @@ type Config struct {
 	Reservations []Reservation
 	Excluded     []netip.Addr // addresses inside pools that are never given away: machines that do not speak DHCP
 	Hostnames    []string     // FQDNs that no client may choose, beside those of Reservations and what all hosts trust: wpad, isatap, localhost
+	// MaxPerPort bounds the addresses that clients without a reservation hold or were offered at one Query.Port. Zero:
+	// DefaultMaxPerPort at a port that a relay names by its circuit or remote id, and no bound at a whole network, which an
+	// interface is, and a relay that tells no more than its address.
+	MaxPerPort int
 }
 
 // Network is one subnet with its address pools and times.
@@ -74,13 +80,28 @@ type Network struct {
 	DDNSScope string
 }
 
-// Pool is a range of addresses inside a network, both ends included.
-type Pool struct{ First, Last netip.Addr }
+// Pool is a range of addresses inside a network, both ends included, and who may have one of them.
+type Pool struct {
+	First, Last netip.Addr
+	Clients     Clients
+	Class       string // only for clients of which Query.Classes has it; "": for any
+}
+
+// Clients says which clients a pool is for.
+type Clients uint8
+
+// The clients that there are: known are those with a reservation.
+const (
+	AnyClient Clients = iota
+	KnownClients
+	UnknownClients
+)
 
 // Reservation keeps addresses and a host name for one device. It belongs to the device and not to a client: whichever
-// client comes with one of the hardware addresses, or else with one of the client identifiers, gets the device's
-// address and name, also while another client with the same hardware address holds it. While another interface of the
-// device holds it, the client gets another of the device's addresses, or one of a pool, until that lease ends. Of several
+// client comes with one of the hardware addresses, or else with one of the client identifiers, or else from the relay's
+// port, or else with one of the names, gets the device's address and name, also while another client with the same
+// hardware address holds it. While another interface of the device, or whatever was at its port before, holds it, the
+// client gets another of the device's addresses, or one of a pool, until that lease ends. Of several
 // addresses those in the client's network count; in a network where the device has none it takes a pool address and keeps
 // its name. DNS shows the address that was given last.
 type Reservation struct {
@@ -88,8 +109,14 @@ type Reservation struct {
 	Hostname          string // FQDN, at most 255 octets with its trailing dot
 	HardwareAddresses []HardwareAddress
 	ClientIdentifiers []string // raw octets of option 61
-	Addresses         []netip.Addr
-	Publish           bool // the name is put into DNS when the device gets its lease
+	// CircuitID and RemoteID are the port of a relay (RFC 3046), as raw octets, that the device is at. Where both are given
+	// both must match. A renewal that reaches the server without the relay keeps the device that it was.
+	CircuitID, RemoteID string
+	// Names are host names of one label, lower case, by which a client says that it is the device. They are asked only where
+	// neither hardware addresses nor identifiers are given, and a lie is all it takes to be such a device.
+	Names     []string
+	Addresses []netip.Addr
+	Publish   bool // the name is put into DNS when the device gets its lease
 }
 
 // Query is what a DHCP message says, as far as RFC 2131 section 4.3 decides on it.
@@ -108,6 +135,12 @@ type Query struct {
 	ClientAddr     netip.Addr    // ciaddr; zero or 0.0.0.0 if there is none
 	LeaseTime      time.Duration // option 51; zero if there is none
 	Hostname       string        // the client's own host name, one label; "" if there is none
+	Classes        []string      // the site's classes that the client is in
+	CircuitID      string        // option 82 sub-option 1, raw octets; "" if there is none
+	RemoteID       string        // option 82 sub-option 2, raw octets; "" if there is none
+	// Port is where the client is, as far as can be told: the relay's address and circuit id, else the interface. It bounds
+	// what clients take that nobody knows; "" counts as one port.
+	Port string
 }
 
 // Kind says how to answer.
@@ -156,6 +189,45 @@ type Lease struct {
 	Version   uint64 // changes whenever what DNS shall show changes
 }
 
+// Event is one client's time on one address. Renewals extend it; it does not change any more once State is not Active.
+type Event struct {
+	Address netip.Addr
+	Time    time.Time // when the client got the address
+	State   State     // Active while it holds it, then how it ended: Expired, Released or Declined
+	Client  Client
+	Device  string    // name of the site's device that the client was; "" if none
+	Name    string    // FQDN that DNS was to show last; "" if none
+	Until   time.Time // when it ended, or is to end; zero: it does not
+}
+
+// Stats counts what a Manager holds at one moment.
+type Stats struct {
+	Networks []NetworkStats // in the order of their prefixes
+	Bindings int            // addresses that are or were in use
+	Offers   int            // addresses on offer
+	Removals int            // names that DNS still has to forget
+	// Refused counts clients that got no address since Open because too many that nobody knows were at their port.
+	Refused uint64
+}
+
+// NetworkStats counts the addresses of one network.
+type NetworkStats struct {
+	Network  string
+	Size     uint64 // addresses of its pools that can be given away: neither reserved nor excluded
+	Active   uint64 // of these: held
+	Offered  uint64 // of these: on offer, and not held
+	Declined uint64 // of these: resting
+	Free     uint64 // of these: neither held, nor on offer, nor resting
+	Fixed    uint64 // reserved addresses that are held
+}
+
+// CommitInfo tells of one batch that was written.
+type CommitInfo struct {
+	Transactions int           // decisions in it
+	Took         time.Duration // until it was on stable storage
+	Err          error         // why it is not; nil if it is
+}
+
 // NameChange is one thing to be made true in DNS.
 type NameChange struct {
 	Remove    bool // the name must no longer have this address; else it must
@@ -172,4 +244,7 @@ type Options struct {
 	Now    func() time.Time // default time.Now; see the package comment for what it is used for
 	FS     vfs.FS           // default the operating system's; for tests
 	Logger *slog.Logger     // background work and the store write here; default discards
+	// Committed is told of every batch that was written, one after another, by the goroutine that writes them: it must not
+	// wait, nor call the Manager. May be nil.
+	Committed func(CommitInfo)
 }

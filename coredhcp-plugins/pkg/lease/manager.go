@@ -29,6 +29,7 @@ type Manager struct {
 	clock     func() time.Time
 	opened    time.Time // when Open was called; moments in memory count from here
 	log       *slog.Logger
+	tell      func(CommitInfo) // of every batch; may be nil
 	store     *store
 	maxOffers int
 	wake      chan struct{} // tells Run of something sooner than it waits for
@@ -65,7 +66,7 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		clock: o.Now, log: o.Logger, conf: x, maxOffers: MaxOffers,
+		clock: o.Now, log: o.Logger, tell: o.Committed, conf: x, maxOffers: MaxOffers,
 		wake: make(chan struct{}, 1), committed: make(chan struct{}),
 		bindings: map[netip.Addr]*binding{}, clients: map[string]*binding{}, owned: map[string][]*binding{}, declined: map[HardwareAddress][]*binding{},
 		offers: newOffers(), removals: map[string]*removal{}, chosen: map[netip.Addr]int{}, names: newNameQueue(), next: newGroup(),
@@ -268,7 +269,9 @@ func (m *Manager) Reload(c Config) error {
 	for e := m.offers.order.Front(); e != nil; {
 		o := e.Value.(*offer)
 		e = e.Next()
-		if !x.permitted(o.addr, x.reservation(o.client.client())) {
+		// An offer that is withdrawn needlessly does no harm: its client gets the address if it asks for it.
+		w := &asker{Query: &Query{Client: o.client.client()}, reservation: x.reservation(o.client.client())}
+		if !x.permitted(o.addr, w) {
 			m.withdraw(o)
 		}
 	}

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/tidwall/btree"
 )
@@ -11,6 +12,8 @@ import (
 type pool struct {
 	network     *network
 	first, last netip.Addr
+	clients     Clients
+	class       string
 	cursor      netip.Addr                // no address from here on was given by choose; zero: all were
 	passed      *btree.BTreeG[netip.Addr] // before the cursor, and yet never used: offers that were not taken
 	free        *btree.BTreeG[*binding]   // used before and free now, the one free for longest first
@@ -19,10 +22,21 @@ type pool struct {
 
 func newPool(n *network, p Pool) *pool {
 	return &pool{
-		network: n, first: p.First, last: p.Last, cursor: p.First,
+		network: n, first: p.First, last: p.Last, clients: p.Clients, class: p.Class, cursor: p.First,
 		passed:  btree.NewBTreeGOptions(netip.Addr.Less, btree.Options{NoLocks: true}),
 		free:    btree.NewBTreeGOptions(freedBefore, btree.Options{NoLocks: true}),
 		resting: btree.NewBTreeGOptions(freedBefore, btree.Options{NoLocks: true}),
+	}
+}
+
+// admits says whether the pool is for the asker. A lease that is renewed by unicast is not asked for its class, for what
+// the relay tells is missing then.
+func (p *pool) admits(w *asker) bool {
+	switch {
+	case p.clients == KnownClients && w.reservation == nil, p.clients == UnknownClients && w.reservation != nil:
+		return false
+	default:
+		return p.class == "" || slices.Contains(w.Classes, p.class) || w.stays() && !w.Relayed
 	}
 }
 
@@ -38,6 +52,9 @@ func freedBefore(a, b *binding) bool {
 func (m *Manager) choose(w *asker, nets []*network) (netip.Addr, bool) {
 	for _, n := range nets {
 		for _, p := range n.pools {
+			if !p.admits(w) {
+				continue
+			}
 			if a, ok := m.neverUsed(w, p); ok {
 				return a, true
 			}
@@ -49,6 +66,9 @@ func (m *Manager) choose(w *asker, nets []*network) (netip.Addr, bool) {
 		var oldest *binding
 		for _, n := range nets {
 			for _, p := range n.pools {
+				if !p.admits(w) {
+					continue
+				}
 				if b := m.first(w, tree(p)); b != nil && (oldest == nil || freedBefore(b, oldest)) {
 					oldest = b
 				}

@@ -60,6 +60,7 @@ type database struct {
 	*pebble.DB
 	guard   *guard
 	failed  atomic.Bool
+	use     sync.RWMutex          // held for reading by what must end before the database is closed
 	trouble atomic.Pointer[error] // the last error of background work
 }
 
@@ -372,6 +373,7 @@ func (s *store) discard() {
 				s.log.Error("lease database: closing it after an error", "panic", r)
 			}
 		}()
+		d.use.Lock()
 		if err := d.Close(); err != nil {
 			s.log.Warn("lease database: closing it after an error", "error", err)
 		}
@@ -409,6 +411,7 @@ func (s *store) close() error {
 		for v := range s.all {
 			v.close()
 		}
+		s.db.use.Lock()
 		s.db.flush()
 		err = errors.Join(err, s.db.Close())
 		s.db = nil
