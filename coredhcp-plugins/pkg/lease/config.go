@@ -15,6 +15,7 @@ import (
 // from one index to the next by Manager.Reload.
 type index struct {
 	domain      string
+	maxPerPort  int
 	networks    []*network // by prefix; they do not overlap
 	pools       []*pool    // by first address; they do not overlap
 	interfaces  map[string][]*network
@@ -44,6 +45,7 @@ type network struct {
 func newIndex(c Config) (*index, error) {
 	x := &index{
 		domain:      canonical(c.Domain),
+		maxPerPort:  c.MaxPerPort,
 		interfaces:  map[string][]*network{},
 		hardware:    map[HardwareAddress]*Reservation{},
 		identifiers: map[string]*Reservation{},
@@ -57,6 +59,9 @@ func newIndex(c Config) (*index, error) {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
+	if c.MaxPerPort < 0 {
+		wrong("addresses for each port %d: expected 0 or more", c.MaxPerPort)
+	}
 	for _, n := range c.Networks {
 		x.addNetwork(n, wrong)
 	}

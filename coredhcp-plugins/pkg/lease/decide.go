@@ -88,10 +88,13 @@ func (m *Manager) Discover(ctx context.Context, q Query) (Answer, error) {
 	if !ok {
 		return silent("no free address"), nil
 	}
-	if !m.offer(a, q.Client, w.key, w.t) {
+	n := m.conf.networkOf(a)
+	if m.full(w, n) {
+		return silent(reasonFull), nil
+	}
+	if !m.offer(w, n, a) {
 		return silent("too many addresses on offer"), nil
 	}
-	n := m.conf.networkOf(a)
 	r := m.draw(w, n, a, m.bindings[a])
 	l := m.lease(a, &r, w.t)
 	l.State = Offered
@@ -164,7 +167,7 @@ func (m *Manager) selecting(w *asker) Answer {
 	if !m.usable(w, w.Requested, nets) || (o == nil || o.addr != w.Requested) && !m.best(w, w.Requested, nets) {
 		return m.refuse(w, w.Requested, "address is not available to this client")
 	}
-	return m.grant(w, w.Requested)
+	return m.grantUnlessFull(w, w.Requested)
 }
 
 // rebooting answers a client that remembers an address: INIT-REBOOT.
@@ -183,7 +186,7 @@ func (m *Manager) rebooting(w *asker) Answer {
 	if !m.entitled(w, w.Requested) || !m.usable(w, w.Requested, nets) || !m.best(w, w.Requested, nets) {
 		return m.refuse(w, w.Requested, "wrong address")
 	}
-	return m.grant(w, w.Requested)
+	return m.grantUnlessFull(w, w.Requested)
 }
 
 // renewing answers a client that holds an address: RENEWING and REBINDING. They differ in whom the client asks, and so
@@ -216,7 +219,14 @@ func (m *Manager) renewing(w *asker) Answer {
 	if !m.entitled(w, w.ClientAddr) || !m.usable(w, w.ClientAddr, n.wire) || !m.best(w, w.ClientAddr, n.wire) {
 		return m.refuse(w, w.ClientAddr, "wrong address")
 	}
-	return m.grant(w, w.ClientAddr)
+	return m.grantUnlessFull(w, w.ClientAddr)
+}
+
+func (m *Manager) grantUnlessFull(w *asker, a netip.Addr) Answer {
+	if m.full(w, m.conf.networkOf(a)) {
+		return nak(reasonFull)
+	}
+	return m.grant(w, a)
 }
 
 // refuse answers Nak. A client that holds the address, which is another device's by now, loses it with the Nak, so that the
@@ -385,6 +395,13 @@ func (m *Manager) draw(w *asker, n *network, a netip.Addr, b *binding) record {
 	if w.reservation != nil {
 		r.device = &w.reservation.Device
 	}
+	r.events = old.events
+	if w.reservation == nil {
+		r.port = hashPort(w.Port)
+		if same && old.state == Active && old.port != 0 && w.stays() {
+			r.port = old.port // a renewal by unicast does not tell
+		}
+	}
 	r.name, r.owned = m.name(w, n, a, same, &old)
 	r.version = old.version
 	if same && old.state == Active && r.name == old.name {
@@ -440,6 +457,9 @@ func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 		m.version++
 		r.published, r.version = false, m.version
 	}
+	if b.state != 0 && (!same || b.state != Active) && m.tellPast(b, w.t) {
+		r.events++
+	}
 	if r.name != "" && !r.published {
 		m.dropRemoval(removalKey(r.name, a, r.client.key()))
 	}
@@ -466,7 +486,13 @@ func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 // finish takes a binding from its client: with it goes its name. Caller holds mu and submits.
 func (m *Manager) finish(b *binding, s State, end int64, t moment) {
 	r := b.record
-	r.state, r.end = s, end
+	if b.state == Active {
+		m.tellEnd(b, s, min(end, t.el), t)
+		r.events++
+	}
+	if r.state, r.end = s, end; s != Declined {
+		r.port = 0
+	}
 	if r.name != "" {
 		m.dropName(b, t)
 		r.name, r.published, r.owned = "", false, false

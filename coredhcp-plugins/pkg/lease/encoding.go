@@ -13,22 +13,28 @@ import (
 //
 //	f                          the format: formatValue
 //	b ADDRESS                  a binding; the address is its 4 or 16 octets, so that bindings lie in address order
+//	h ADDRESS SLOT             an event of the address's past; its number modulo maxEvents is the octet SLOT
 //	r NAME ADDRESS CLIENT      a removal; the name and the address each after an octet for their length, the client's Key
 //
-// A value begins with its version. Numbers are varints in their shortest form, text and octets come after an octet for
+// A value begins with its version. Format 1 had bindings of version 1 and no events; such a database is read as it is, and
+// becomes one of this format when it is opened. Numbers are varints in their shortest form, text and octets come after an octet for
 // their length, times are milliseconds since 1970. A value has exactly one encoding: what is not it is refused.
 const (
 	keyFormat  = 'f'
 	keyBinding = 'b'
+	keyEvent   = 'h'
 	keyRemoval = 'r'
 
-	formatValue    = "dicomnam leases 1"
-	bindingVersion = 1
+	formatValue    = "dicomnam leases 2"
+	formatValue1   = "dicomnam leases 1"
+	bindingVersion = 2
 	removalVersion = 1
+	eventVersion   = 1
 
 	flagPublished = 1 << 0
 	flagOwned     = 1 << 1
 	flagInfinite  = 1 << 2
+	flagPort      = 1 << 3
 )
 
 // storedBinding is a binding as it is on disk, its times those of the wall clock.
@@ -40,6 +46,8 @@ type storedBinding struct {
 	version          uint64
 	start, end       int64 // Unix milliseconds; end 0 if infinite
 	seconds          uint32
+	events           uint32 // those that the address has had
+	port             uint64 // hash of the Query.Port that the lease counts at; 0: at none
 	device, name     string
 }
 
@@ -74,11 +82,20 @@ func (s *storedBinding) append(b []byte) []byte {
 	if s.infinite {
 		flags |= flagInfinite
 	}
+	if s.port != 0 {
+		flags |= flagPort
+	}
 	b = append(b, bindingVersion, byte(s.state), flags)
 	b = binary.AppendUvarint(b, s.version)
 	b = binary.AppendVarint(b, s.start)
-	b = binary.AppendVarint(b, s.end)
+	if !s.infinite {
+		b = binary.AppendVarint(b, s.end-s.start)
+	}
 	b = binary.AppendUvarint(b, uint64(s.seconds))
+	b = binary.AppendUvarint(b, uint64(s.events))
+	if s.port != 0 {
+		b = binary.BigEndian.AppendUint64(b, s.port)
+	}
 	b = appendClient(b, s.client)
 	b = appendText(b, s.device)
 	return appendText(b, s.name)
@@ -90,28 +107,89 @@ func appendClient(b []byte, c Client) []byte {
 	return appendText(b, c.Identifier)
 }
 
-// decodeBinding reads what storedBinding.append wrote.
+// decodeBinding reads what storedBinding.append wrote, or what format 1 did.
 func decodeBinding(value []byte) (storedBinding, error) {
 	d := decoder{data: value}
 	var s storedBinding
-	d.version("binding", bindingVersion)
+	old := len(value) > 0 && value[0] == 1
+	if old {
+		d.octet("version")
+	} else {
+		d.version("binding", bindingVersion)
+	}
 	s.state = State(d.octet("state"))
 	flags := d.octet("flags")
 	s.published, s.owned, s.infinite = flags&flagPublished != 0, flags&flagOwned != 0, flags&flagInfinite != 0
 	s.version = d.uvarint("version")
 	s.start = d.varint("start")
-	s.end = d.varint("end")
-	seconds := d.uvarint("lease time")
-	s.seconds = uint32(seconds)
+	switch {
+	case old:
+		s.end = d.varint("end")
+	case !s.infinite:
+		s.end = s.start + d.varint("end")
+	}
+	s.seconds = d.uint32("lease time")
+	if !old {
+		s.events = d.uint32("events")
+	}
+	if flags&flagPort != 0 {
+		s.port = d.uint64("port")
+		d.expect(s.port != 0, "port: expected another number than 0")
+	}
 	s.client = d.client()
 	s.device = d.text("device", math.MaxUint8)
 	s.name = d.text("name", math.MaxUint8)
 	d.end()
+	most := byte(flagPort<<1 - 1)
+	if old {
+		most = flagPort - 1
+	}
 	d.expect(s.state >= Active && s.state <= Declined, "state %d: expected %d to %d", s.state, Active, Declined)
-	d.expect(flags < flagInfinite<<1, "flags %#x: expected less than %#x", flags, flagInfinite<<1)
-	d.expect(seconds <= math.MaxUint32, "lease time %d: expected at most %d", seconds, uint32(math.MaxUint32))
+	d.expect(flags <= most, "flags %#x: expected at most %#x", flags, most)
 	d.expect(!s.infinite || s.end == 0 && (s.state == Active || s.state == Declined), "an end of what is infinite, or of what is free none")
 	d.expect(s.state == Active || s.name == "", "name %q of an address that nobody holds", s.name)
+	return s, d.err
+}
+
+// storedEvent is a client's time on an address that is over.
+type storedEvent struct {
+	number       uint32 // counts the address's events from 0
+	state        State  // how it ended
+	start, end   int64  // Unix milliseconds
+	client       Client
+	device, name string
+}
+
+func appendEventKey(b []byte, a netip.Addr, number uint32) []byte {
+	b = appendBindingKey(b, a)
+	b[0] = keyEvent
+	return append(b, byte(number%maxEvents))
+}
+
+func (s *storedEvent) append(b []byte) []byte {
+	b = append(b, eventVersion, byte(s.state))
+	b = binary.AppendUvarint(b, uint64(s.number))
+	b = binary.AppendVarint(b, s.start)
+	b = binary.AppendVarint(b, s.end-s.start)
+	b = appendClient(b, s.client)
+	b = appendText(b, s.device)
+	return appendText(b, s.name)
+}
+
+// decodeEvent reads what storedEvent.append wrote.
+func decodeEvent(value []byte) (storedEvent, error) {
+	d := decoder{data: value}
+	var s storedEvent
+	d.version("event", eventVersion)
+	s.state = State(d.octet("state"))
+	s.number = d.uint32("number")
+	s.start = d.varint("start")
+	s.end = s.start + d.varint("end")
+	s.client = d.client()
+	s.device = d.text("device", math.MaxUint8)
+	s.name = d.text("name", math.MaxUint8)
+	d.end()
+	d.expect(s.state > Active && s.state <= Declined, "state %d: expected %d to %d", s.state, Expired, Declined)
 	return s, d.err
 }
 
@@ -229,6 +307,22 @@ func (d *decoder) uvarint(what string) uint64 {
 func (d *decoder) varint(what string) int64 {
 	u := d.uvarint(what)
 	return int64(u>>1) ^ -int64(u&1)
+}
+
+func (d *decoder) uint32(what string) uint32 {
+	v := d.uvarint(what)
+	d.expect(v <= math.MaxUint32, "%s %d: expected at most %d", what, v, uint32(math.MaxUint32))
+	return uint32(v)
+}
+
+func (d *decoder) uint64(what string) uint64 {
+	if len(d.data) < 8 {
+		d.fail("%s: expected 8 octets: %w", what, errShort)
+		return 0
+	}
+	v := binary.BigEndian.Uint64(d.data)
+	d.data = d.data[8:]
+	return v
 }
 
 func (d *decoder) text(what string, most int) string {

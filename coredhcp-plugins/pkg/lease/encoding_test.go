@@ -2,6 +2,7 @@ package lease
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -14,19 +15,30 @@ import (
 func sampleBinding() storedBinding {
 	return storedBinding{
 		client: Client{1, mac(1), "\x01\x02"}, state: Active, published: true, version: 300, start: 1_700_000_000_000,
-		end: 1_700_003_600_001, seconds: 3600, device: "ct1", name: "ct1.imaging.example.org.",
+		end: 1_700_003_600_001, seconds: 3600, events: 7, port: hashPort("eth0"), device: "ct1", name: "ct1.imaging.example.org.",
+	}
+}
+
+func sampleEvent() storedEvent {
+	return storedEvent{
+		number: 300, state: Released, client: Client{1, mac(1), "\x01\x02"}, start: 1_700_000_000_000, end: 1_700_003_600_001,
+		device: "ct1", name: "ct1.imaging.example.org.",
 	}
 }
 
 func TestEncoding(t *testing.T) {
 	infinite, free := sampleBinding(), sampleBinding()
 	infinite.infinite, infinite.end, infinite.owned = true, 0, true
-	free.state, free.name, free.client = Released, "", Client{6, mac(2), ""}
+	free.state, free.name, free.client, free.port = Released, "", Client{6, mac(2), ""}, 0
 	for _, s := range []storedBinding{sampleBinding(), infinite, free} {
 		got, err := decodeBinding(s.append(nil))
 		if err != nil || got != s {
 			t.Errorf("wrote %+v, read %+v: %v", s, got, err)
 		}
+	}
+	e := sampleEvent()
+	if got, err := decodeEvent(e.append(nil)); err != nil || got != e {
+		t.Errorf("wrote %+v, read %+v: %v", e, got, err)
 	}
 	r := removal{name: "ws1.example.org.", addr: addr("192.0.2.7"), client: pack(client(7)), version: 9, owned: true}
 	if got, err := decodeRemoval(r.append(nil)); err != nil || got != r {
@@ -45,7 +57,11 @@ func TestForeignData(t *testing.T) {
 	value := good.append(nil)
 	key := string(appendBindingKey(nil, addr("192.0.2.100")))
 	newer := bytes.Clone(value)
-	newer[0] = 2
+	newer[0] = 3
+	format1 := []byte{1, 1, 0, 0, 0, 0, 0, 1, 6, 0, 0, 0x5e, 0, 0x53, 1, 0, 0, 0}
+	if _, err := decodeBinding(format1); err != nil {
+		t.Fatal(err)
+	}
 	rm := removal{name: "ws1.example.org.", addr: addr("192.0.2.7"), client: pack(client(7))}
 	edit := func(f func(*storedBinding)) []byte { s := sampleBinding(); f(&s); return s.append(nil) }
 	for _, tc := range []struct {
@@ -53,7 +69,7 @@ func TestForeignData(t *testing.T) {
 		value     []byte
 		want      []string
 	}{
-		{"newer binding", key, newer, []string{`"b\xc0\x00\x02d"`, "expected version 1"}},
+		{"newer binding", key, newer, []string{`"b\xc0\x00\x02d"`, "expected version 2"}},
 		{"cut off", key, value[:len(value)-1], []string{"name", "it ends"}},
 		{"empty", key, []byte{}, []string{"version", "it ends"}},
 		{"too long", key, append(bytes.Clone(value), 0), []string{"1 octets after the end"}},
@@ -61,14 +77,17 @@ func TestForeignData(t *testing.T) {
 		{"no client", key, edit(func(s *storedBinding) { s.client = Client{} }), []string{"without hardware address"}},
 		{"hardware address too long", key, edit(func(s *storedBinding) { s.client.HardwareAddr = strings.Repeat("x", 17) }), []string{"at most 16"}},
 		{"name of a free address", key, edit(func(s *storedBinding) { s.state = Expired }), []string{"nobody holds"}},
-		{"infinite with an end", key, edit(func(s *storedBinding) { s.infinite = true }), []string{"infinite"}},
-		{"flags", key, append([]byte{1, 1, 8}, value[3:]...), []string{"flags 0x8"}},
+		{"a free address for ever", key, edit(func(s *storedBinding) { s.infinite, s.state, s.name = true, Expired, "" }), []string{"infinite"}},
+		{"format 1, infinite with an end", key, append([]byte{1, 1, 4, 0, 0, 2}, format1[6:]...), []string{"infinite"}},
+		{"flags", key, append([]byte{2, 1, 0x18}, value[3:]...), []string{"flags 0x18"}},
+		{"format 1, flags", key, append([]byte{1, 1, 8}, append([]byte{0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}, format1[7:]...)...), []string{"flags 0x8"}},
+		{"no port", key, bytes.Replace(value, binary.BigEndian.AppendUint64(nil, good.port), make([]byte, 8), 1), []string{"port"}},
 		{"long number", key, append([]byte{1, 1, 0, 0x80, 0x00}, value[5:]...), []string{"version", "shortest form"}},
 		{"short address", "b\x01\x02", value, []string{"4 or 16 octets, found 2"}},
 		{"mapped address", "b" + string(netip.MustParseAddr("::ffff:192.0.2.1").AsSlice()), value, []string{"4 or 16"}},
 		{"foreign key", "zebra", []byte("x"), []string{`"zebra"`, "expected a binding"}},
 		{"longer format key", "foo", []byte("x"), []string{`"foo"`}},
-		{"newer format", "f", []byte("dicomnam leases 2"), []string{"dicomnam leases 1", "newer"}},
+		{"newer format", "f", []byte("dicomnam leases 3"), []string{"dicomnam leases 2", "newer"}},
 		{"removal under another key", rm.key() + "x", rm.append(nil), []string{"expected the removal"}},
 		{"removal without name", rm.key(), (&removal{addr: rm.addr, client: rm.client}).append(nil), []string{"no name"}},
 		{"newer removal", rm.key(), append([]byte{9}, rm.append(nil)[1:]...), []string{"version 9"}},
@@ -122,10 +141,23 @@ func FuzzDecode(f *testing.F) {
 	r := removal{name: "ws1.example.org.", addr: addr("192.0.2.7"), client: pack(client(7)), version: 9}
 	f.Add(r.append(nil))
 	f.Add([]byte{1, 1, 0, 0x80, 0})
+	f.Add([]byte{1, 1, 0, 0, 0, 0, 0, 1, 6, 0, 0, 0x5e, 0, 0x53, 1, 0, 0, 0})
+	e := sampleEvent()
+	f.Add(e.append(nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if s, err := decodeBinding(data); err == nil {
-			if again := s.append(nil); !bytes.Equal(again, data) {
+			again := s.append(nil)
+			if data[0] == 1 {
+				if got, err := decodeBinding(again); err != nil || got != s {
+					t.Errorf("read %x as %+v, wrote it, read it as %+v: %v", data, s, got, err)
+				}
+			} else if !bytes.Equal(again, data) {
 				t.Errorf("read %x as %+v, which is written as %x", data, s, again)
+			}
+		}
+		if e, err := decodeEvent(data); err == nil {
+			if again := e.append(nil); !bytes.Equal(again, data) {
+				t.Errorf("read %x as %+v, which is written as %x", data, e, again)
 			}
 		}
 		if r, err := decodeRemoval(data); err == nil {

@@ -89,6 +89,9 @@ type fixture struct {
 	*Manager
 	clock *clock
 	fs    vfs.FS
+
+	commitsMu sync.Mutex
+	commits   []CommitInfo
 }
 
 // open opens a Manager on a file system in memory, with a clock that stands.
@@ -102,11 +105,17 @@ func open(t *testing.T, c Config) *fixture {
 
 func (f *fixture) open(c Config) {
 	f.Helper()
-	m, err := Open("leases", c, Options{Now: f.clock.now, FS: f.fs})
+	m, err := Open("leases", c, Options{Now: f.clock.now, FS: f.fs, Committed: f.committed})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Manager = m
+}
+
+func (f *fixture) committed(i CommitInfo) {
+	f.commitsMu.Lock()
+	defer f.commitsMu.Unlock()
+	f.commits = append(f.commits, i)
 }
 
 // reopen closes the Manager and opens it again.

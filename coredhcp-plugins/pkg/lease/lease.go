@@ -17,7 +17,7 @@ const (
 	OfferTime = 30 * time.Second
 	// MaxOffers bounds the addresses that are on offer at one time. Beyond it Discover offers reserved addresses only.
 	MaxOffers = 1 << 16
-	// DefaultMaxPerPort is the bound of Config.MaxPerPort where that is zero and a relay names the port.
+	// DefaultMaxPerPort is the bound of Config.MaxPerPort where that is zero and a relay names the circuit.
 	DefaultMaxPerPort = 128
 	// DefaultDeclineTime is how long an address that a client declined rests where Network.DeclineTime is zero.
 	DefaultDeclineTime = 24 * time.Hour
@@ -56,9 +56,9 @@ type Config struct {
 	Reservations []Reservation
 	Excluded     []netip.Addr // addresses inside pools that are never given away: machines that do not speak DHCP
 	Hostnames    []string     // FQDNs that no client may choose, beside those of Reservations and what all hosts trust: wpad, isatap, localhost
-	// MaxPerPort bounds the addresses that clients without a reservation hold or were offered at one Query.Port. Zero:
-	// DefaultMaxPerPort at a port that a relay names by its circuit or remote id, and no bound at a whole network, which an
-	// interface is, and a relay that tells no more than its address.
+	// MaxPerPort bounds the addresses that clients without a reservation hold, declined or were offered at one Query.Port;
+	// who holds an address keeps it whatever the bound. Zero: DefaultMaxPerPort at a port that a relay names by its circuit
+	// id, and no bound at a whole network, which an interface is, and a relay that tells no more than its address.
 	MaxPerPort int
 }
 

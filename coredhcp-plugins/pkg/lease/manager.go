@@ -46,6 +46,8 @@ type Manager struct {
 	owned         map[string][]*binding          // bindings with the name of a site device, by name
 	declined      map[HardwareAddress][]*binding // resting, by who declined them
 	ends          endQueue
+	ports         map[uint64]portUse // by hash of Query.Port
+	refused       uint64             // see Stats
 	offers        offers
 	removals      map[string]*removal
 	chosen        map[netip.Addr]int // removals of names that clients chose, by address
@@ -69,7 +71,7 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 		clock: o.Now, log: o.Logger, tell: o.Committed, conf: x, maxOffers: MaxOffers,
 		wake: make(chan struct{}, 1), committed: make(chan struct{}),
 		bindings: map[netip.Addr]*binding{}, clients: map[string]*binding{}, owned: map[string][]*binding{}, declined: map[HardwareAddress][]*binding{},
-		offers: newOffers(), removals: map[string]*removal{}, chosen: map[netip.Addr]int{}, names: newNameQueue(), next: newGroup(),
+		ports: map[uint64]portUse{}, offers: newOffers(), removals: map[string]*removal{}, chosen: map[netip.Addr]int{}, names: newNameQueue(), next: newGroup(),
 		dirty: map[*binding]*pending{}, dirtyRemovals: map[string]int{}, runUntil: math.MaxInt64,
 	}
 	m.work.L = &m.mu
@@ -105,9 +107,7 @@ func (m *Manager) load() error {
 	devices := map[string]*string{}
 	var idle, unpublished []*binding
 	pools := m.conf.pools // those that bindings may still be found in: they come in the order of addresses
-	all := m.store.snapshot(nil)
-	defer all.end()
-	_, err := all.read(math.MaxInt, func(key, value []byte) error {
+	one := func(key, value []byte) error {
 		var err error
 		switch {
 		case bytes.Equal(key, []byte{keyFormat}):
@@ -131,15 +131,18 @@ func (m *Manager) load() error {
 				pools[0].pass()
 			}
 		default:
-			err = errors.New("expected a binding, a removal or the format")
+			err = errors.New("expected a binding, an event, a removal or the format")
 		}
 		if err != nil {
 			return fmt.Errorf("key %q: %w", key, err)
 		}
 		return nil
-	})
-	if err != nil {
-		return err
+	}
+	// Everything but the events, of which there may be many times more than of all else.
+	for _, r := range []struct{ from, to []byte }{{nil, []byte{keyEvent}}, {[]byte{keyEvent + 1}, nil}} {
+		if err := m.store.readAll(r.from, r.to, one); err != nil {
+			return err
+		}
 	}
 	m.listAll(idle)
 	// A lease and a removal of what it shows cannot both be true: that the removal was done, or taken back, was lost.
@@ -177,7 +180,7 @@ func (m *Manager) loadBinding(key, value []byte, wall time.Time, devices map[str
 		return nil, err
 	}
 	r := record{
-		client: pack(s.client), name: s.name, version: s.version, seconds: s.seconds, state: s.state,
+		client: pack(s.client), name: s.name, version: s.version, seconds: s.seconds, events: s.events, port: s.port, state: s.state,
 		published: s.published, owned: s.owned,
 		start: int64(time.UnixMilli(s.start).Sub(wall)), end: never,
 	}
@@ -388,16 +391,13 @@ func (m *Manager) Lease(a netip.Addr) (Lease, bool) {
 // however long it takes. Should the database have to be opened again meanwhile, the rest is of a later moment.
 func (m *Manager) Leases() iter.Seq[Lease] {
 	return func(yield func(Lease) bool) {
-		view := m.store.snapshot([]byte{keyBinding})
+		view := m.store.snapshot([]byte{keyBinding}, []byte{keyBinding + 1})
 		defer view.end()
 		page := make([]Lease, 0, pageSize)
 		for more := true; more; {
 			var err error
 			page = page[:0]
 			more, err = view.read(pageSize, func(key, value []byte) error {
-				if !bytes.HasPrefix(key, []byte{keyBinding}) {
-					return nil
-				}
 				l, err := decodeLease(key, value)
 				page = append(page, l)
 				return err

@@ -227,6 +227,27 @@ func (f *fixture) check() {
 			}
 		}
 	}
+	ports := map[uint64]portUse{}
+	for _, b := range f.bindings {
+		if b.port != 0 {
+			u := ports[b.port]
+			u.bindings++
+			ports[b.port] = u
+		}
+		if b.port != 0 && b.state != Active && b.state != Declined {
+			f.Fatalf("%+v counts at a port", b)
+		}
+	}
+	for _, o := range f.offers.byAddress {
+		if o.port != 0 {
+			u := ports[o.port]
+			u.offers++
+			ports[o.port] = u
+		}
+	}
+	if !maps.Equal(ports, f.ports) {
+		f.Fatalf("at ports %v, counted %v", ports, f.ports)
+	}
 	chosen := map[netip.Addr]int{}
 	for _, r := range f.removals {
 		if !r.owned {

@@ -28,7 +28,7 @@ func (m *Manager) namesakes(b *binding) []*binding {
 	return list
 }
 
-// index gives a binding another record and keeps Manager.owned and Manager.declined. Caller holds mu.
+// index gives a binding another record and keeps Manager.owned, Manager.declined and Manager.ports. Caller holds mu.
 func (m *Manager) index(b *binding, r record) {
 	if b.owned && (!r.owned || b.name != r.name) {
 		without(m.owned, b.name, b)
@@ -38,6 +38,10 @@ func (m *Manager) index(b *binding, r record) {
 	}
 	old := b.record
 	b.record = r
+	if old.port != r.port {
+		m.countPort(old.port, -1, 0)
+		m.countPort(r.port, 1, 0)
+	}
 	if r.owned && (!old.owned || old.name != r.name) {
 		m.owned[r.name] = append(m.owned[r.name], b)
 	}

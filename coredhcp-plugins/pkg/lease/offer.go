@@ -16,7 +16,8 @@ type offers struct {
 type offer struct {
 	addr   netip.Addr
 	client packed
-	end    int64 // nanoseconds since Open
+	port   uint64 // where it counts; 0: nowhere
+	end    int64  // nanoseconds since Open
 	place  *list.Element
 }
 
@@ -28,12 +29,13 @@ func newOffers() offers {
 func (o *offers) of(a netip.Addr) *offer { return o.byAddress[a] }
 
 // offer keeps an address for a client for OfferTime; what the client was offered before, and whom the address was
-// offered to, is forgotten. It returns false when too many addresses are on offer,
-// which keeps no device from an address reserved for it. Caller holds mu.
-func (m *Manager) offer(a netip.Addr, c Client, key []byte, t moment) bool {
-	if o := m.offers.byClient[string(key)]; o != nil {
-		if o.addr == a {
-			o.end = t.el + int64(OfferTime)
+// offered to, is forgotten. It returns false when too many addresses are on offer, which keeps no device of the site from
+// an address. Caller holds mu.
+func (m *Manager) offer(w *asker, n *network, a netip.Addr) bool {
+	port := m.counts(w, n)
+	if o := m.offers.byClient[string(w.key)]; o != nil {
+		if o.addr == a && o.port == port {
+			o.end = w.t.el + int64(OfferTime)
 			m.offers.order.MoveToBack(o.place)
 			return true
 		}
@@ -42,10 +44,11 @@ func (m *Manager) offer(a netip.Addr, c Client, key []byte, t moment) bool {
 	if o := m.offers.of(a); o != nil {
 		m.withdraw(o)
 	}
-	if len(m.offers.byAddress) >= m.maxOffers && m.conf.reserved[a] == nil {
+	if len(m.offers.byAddress) >= m.maxOffers && w.reservation == nil {
 		return false
 	}
-	o := &offer{addr: a, client: pack(c), end: t.el + int64(OfferTime)}
+	o := &offer{addr: a, client: pack(w.Client), port: port, end: w.t.el + int64(OfferTime)}
+	m.countPort(port, 0, 1)
 	o.place = m.offers.order.PushBack(o)
 	m.offers.byClient[o.client.key()] = o
 	m.offers.byAddress[a] = o
@@ -60,6 +63,7 @@ func (m *Manager) withdraw(o *offer) {
 	m.offers.order.Remove(o.place)
 	delete(m.offers.byClient, o.client.key())
 	delete(m.offers.byAddress, o.addr)
+	m.countPort(o.port, 0, -1)
 	m.list(o.addr)
 }
 

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"bytes"
+	"math"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -12,12 +13,22 @@ type snapshot struct {
 	s    *store
 	snap *pebble.Snapshot // nil after its database was closed
 	next []byte
+	to   []byte
 	done bool
 }
 
-// snapshot begins at the first key that is not before from.
-func (s *store) snapshot(from []byte) *snapshot {
-	v := &snapshot{s: s, next: from}
+// readAll hands the records whose keys are from on and before to, or all behind from if that is nil, to f, which must not
+// keep them.
+func (s *store) readAll(from, to []byte, f func(key, value []byte) error) error {
+	v := s.snapshot(from, to)
+	defer v.end()
+	_, err := v.read(math.MaxInt, f)
+	return err
+}
+
+// snapshot reads what readAll does, page by page.
+func (s *store) snapshot(from, to []byte) *snapshot {
+	v := &snapshot{s: s, next: from, to: to}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all[v] = struct{}{}
@@ -40,7 +51,7 @@ func (v *snapshot) read(n int, f func(key, value []byte) error) (more bool, err 
 		}
 		v.snap = v.s.db.NewSnapshot()
 	}
-	it, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: v.next})
+	it, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: v.next, UpperBound: v.to})
 	if err != nil {
 		return false, err
 	}

@@ -6,7 +6,7 @@ import "net/netip"
 func (m *Manager) Stats() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := Stats{Bindings: len(m.bindings), Offers: len(m.offers.byAddress), Removals: len(m.removals)}
+	s := Stats{Bindings: len(m.bindings), Offers: len(m.offers.byAddress), Removals: len(m.removals), Refused: m.refused}
 	of := map[*network]*NetworkStats{}
 	s.Networks = make([]NetworkStats, len(m.conf.networks))
 	for i, n := range m.conf.networks {

@@ -176,6 +176,12 @@ func (s *store) checkFormat(d *database, first bool) error {
 	switch {
 	case err == nil:
 		defer closer.Close()
+		if string(v) == formatValue1 {
+			if err := d.Set([]byte{keyFormat}, []byte(formatValue), pebble.Sync); err != nil {
+				return err
+			}
+			return d.broken()
+		}
 		if string(v) != formatValue {
 			return fmt.Errorf("key %q: expected %q, found %q; was it written by a newer release?", keyFormat, formatValue, v)
 		}

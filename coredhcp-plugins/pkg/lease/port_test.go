@@ -1,0 +1,142 @@
+package lease
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// at is a query that comes from a port.
+func at(q Query, port string) Query {
+	q.Port = port
+	return q
+}
+
+func portConfig() Config {
+	c := testConfig()
+	c.MaxPerPort = 3
+	return c
+}
+
+// TestStarvation has one port ask with ever new hardware addresses.
+func TestStarvation(t *testing.T) {
+	f := open(t, portConfig())
+	flood := func(kind string, n byte, do func(Query)) {
+		for i := range n {
+			do(at(query(client(100+i), link2), "port1"))
+			f.check()
+		}
+		if u := f.ports[hashPort("port1")]; u.bindings+u.offers != 3 {
+			t.Errorf("%s: the port has %+v", kind, u)
+		}
+	}
+	flood("offers", 20, func(q Query) { f.discover(q) })
+	if o := f.discover(at(query(client(1), link2), "port2")); o.Kind != Offer {
+		t.Errorf("another port: %v", o.Reason)
+	}
+	f.clock.advance(OfferTime)
+	flood("without an offer", 5, func(q Query) {
+		f.request(selecting(q, addr(fmt.Sprintf("198.51.100.%d", 13+q.Client.HardwareAddr[5]-100))))
+	})
+	f.reopen(portConfig())
+	if o := f.discover(at(query(client(150), link2), "port1")); o.Kind != Silent {
+		t.Errorf("after a restart: offered %v", o.Lease.Address)
+	}
+	if a := f.request(selecting(at(query(client(150), link2), "port1"), addr("198.51.100.19"))); a.Kind != Nak {
+		t.Errorf("asked for without an offer: %v", a.Kind)
+	}
+	if s := f.Stats(); s.Refused != 2 {
+		t.Errorf("refused %d", s.Refused)
+	}
+	held := addr("198.51.100.13")
+	for name, q := range map[string]Query{
+		"renewing": renewing(at(query(client(100), link2), "port1"), held), "another way": renewing(at(query(client(100), link2), "eth0"), held),
+		"rebooting": rebooting(at(query(client(100), link2), "port1"), held),
+		"asking":    selecting(at(query(client(100), link2), "port1"), held),
+	} {
+		if a := f.request(q); a.Kind != Ack {
+			t.Errorf("the holder, %s: %v %s", name, a.Kind, a.Reason)
+		}
+	}
+	if u := f.ports[hashPort("port1")]; u.bindings != 3 {
+		t.Errorf("after renewals: %+v", u)
+	}
+	if o := f.discover(at(query(client(100), link2), "port1")); o.Lease.Address != held {
+		t.Errorf("the holder begins anew: %v %s", o.Kind, o.Reason)
+	}
+	t.Run("devices of the site", func(t *testing.T) {
+		if l := f.get(at(query(client(0xd1), link2), "port1")); l.Address != addr("198.51.100.12") {
+			t.Errorf("got %v", l.Address)
+		}
+		if l := f.get(at(query(client(0xc1), link2), "port1")); !l.Address.IsValid() {
+			t.Error("no pool address")
+		}
+	})
+	t.Run("what is given back", func(t *testing.T) {
+		f.release(at(query(client(100), link2), "port1"), held)
+		f.get(at(query(client(151), link2), "port1"))
+		f.clock.advance(2 * time.Hour)
+		f.expireAll()
+		if len(f.ports) != 0 {
+			t.Errorf("all leases ended, and ports have %v", f.ports)
+		}
+	})
+	t.Run("what is declined", func(t *testing.T) {
+		f := open(t, portConfig())
+		for i := range byte(8) {
+			q := at(query(client(100+i), link2), "port1")
+			if o := f.discover(q); o.Kind == Offer {
+				f.request(selecting(q, o.Lease.Address))
+				f.decline(q, o.Lease.Address)
+			}
+		}
+		if u := f.ports[hashPort("port1")]; u.bindings != 3 {
+			t.Errorf("the port has %+v", u)
+		}
+		f.reopen(portConfig())
+		f.check()
+	})
+	t.Run("leases that ended do not come back in numbers", func(t *testing.T) {
+		f := open(t, portConfig())
+		for i := range byte(3) {
+			f.get(at(query(client(100+i), link2), "port1"))
+		}
+		f.clock.advance(2 * time.Hour)
+		f.expireAll()
+		for i := range byte(3) {
+			f.get(at(query(client(110+i), link2), "port1"))
+		}
+		if a := f.request(renewing(at(query(client(100), link2), "port1"), addr("198.51.100.10"))); a.Kind == Ack {
+			t.Error("a fourth")
+		}
+	})
+}
+
+func TestPortBoundDefaults(t *testing.T) {
+	x, err := newIndex(testConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := x.maxAt(&Query{Port: "eth0"}); n != 0 {
+		t.Errorf("an interface: %d", n)
+	}
+	if n := x.maxAt(&Query{Port: "192.0.2.1 x", CircuitID: "x"}); n != DefaultMaxPerPort {
+		t.Errorf("a circuit: %d", n)
+	}
+	c := testConfig()
+	c.MaxPerPort = -1
+	if _, err := newIndex(c); err == nil {
+		t.Error("a bound of -1")
+	}
+}
+
+// TestKnownClientsAreNotStarved has strangers take all offers that there are.
+func TestKnownClientsAreNotStarved(t *testing.T) {
+	f := open(t, testConfig())
+	f.maxOffers = 2
+	f.discover(query(client(1), link2))
+	f.discover(query(client(2), link2))
+	if o := f.discover(query(client(0xc1), link2)); o.Kind != Offer {
+		t.Errorf("a device without an address in this network: %s", o.Reason)
+	}
+}
