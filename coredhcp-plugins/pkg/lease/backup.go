@@ -24,7 +24,7 @@ func (m *Manager) Backup(dir string) error {
 }
 
 // backup makes a checkpoint. It holds nobody up, except that a database which failed meanwhile is not closed before.
-func (s *store) backup(dir string) error {
+func (s *store) backup(dir string) (err error) {
 	s.mu.RLock()
 	d := s.db
 	if d == nil || d.failed.Load() {
@@ -34,5 +34,6 @@ func (s *store) backup(dir string) error {
 	d.use.RLock()
 	s.mu.RUnlock()
 	defer d.use.RUnlock()
+	defer d.recover(&err)
 	return errors.Join(d.Checkpoint(dir, pebble.WithFlushedWAL()), d.broken())
 }

@@ -43,8 +43,7 @@ func (s *store) makeDir() error {
 	return nil
 }
 
-// keepPrivate takes others' access to the files away, should a kill have left them any: they are made first, and private
-// then.
+// keepPrivate takes others' access to the files away, which those of an older release or of a restored copy may have.
 func (s *store) keepPrivate() error {
 	files, err := os.ReadDir(s.dir)
 	for _, f := range files {

@@ -3,6 +3,7 @@ package lease
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"sync/atomic"
 
@@ -26,8 +27,26 @@ func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	if g.shut.Load() {
 		return nil, errShut
 	}
-	f, err := g.FS.Create(name, c)
-	return g.keepPrivate(name, f, err)
+	if !g.private {
+		return g.FS.Create(name, c)
+	}
+	// FS.Create makes a file that others may read until its mode is changed, and after a kill in between.
+	if err := makePrivate(name); err != nil {
+		return nil, err
+	}
+	return g.FS.OpenReadWrite(name, c)
+}
+
+// makePrivate makes a new, empty file for this user alone, in place of one that is there.
+func makePrivate(name string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	iofs "io/fs"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,6 +85,13 @@ func openStore(dir string, fs vfs.FS, log *slog.Logger) (*store, error) {
 		return nil, err
 	}
 	lockFile := s.fs.PathJoin(dir, "LOCK")
+	if s.private() {
+		if _, err := os.Stat(lockFile); errors.Is(err, iofs.ErrNotExist) {
+			if err := makePrivate(lockFile); err != nil {
+				return nil, err
+			}
+		}
+	}
 	lock, err := s.fs.Lock(lockFile)
 	if err != nil {
 		return nil, fmt.Errorf("locking %s, is another server using it?: %w", lockFile, err)
@@ -279,13 +288,7 @@ func (s *store) repair(key string, value []byte) { s.wrongs[key] = value }
 
 // commit writes a batch. Pebble panics, or says so in its log alone, when its log cannot be written.
 func (d *database) commit(writes []write, sync bool) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			d.failed.Store(true)
-			d.guard.shut.Store(true) // its locks are held for good, so it can never be closed
-			err = fmt.Errorf("%w: %v", errFailed, r)
-		}
-	}()
+	defer d.recover(&err)
 	b := d.NewBatch()
 	for _, w := range writes {
 		if w.value == nil {
@@ -309,6 +312,15 @@ func (d *database) commit(writes []write, sync bool) (err error) {
 		return err // the batch stays with the database that is given up
 	}
 	return b.Close()
+}
+
+// recover makes a panic of Pebble an error. Call it by defer.
+func (d *database) recover(err *error) {
+	if r := recover(); r != nil {
+		d.failed.Store(true)
+		d.guard.shut.Store(true) // its locks are held for good, so it can never be closed
+		*err = fmt.Errorf("%w: %v", errFailed, r)
+	}
 }
 
 // reopen closes the failed database and opens it again, at most once every reopenEvery.
