@@ -32,15 +32,19 @@ func (s *store) makeDir() error {
 		return err
 	}
 	for _, p := range parents {
-		d, err := s.fs.OpenDir(p)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		if err := syncDir(s.fs, p); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // keepPrivate takes others' access to the files away, which those of an older release or of a restored copy may have.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -26,6 +27,13 @@ func (g *guard) Unwrap() vfs.FS { return g.FS }
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	if g.shut.Load() {
 		return nil, errShut
+	}
+	if strings.HasPrefix(g.FS.PathBase(name), "marker.") {
+		// Pebble syncs the directory after it has made a marker: a power cut before that may leave the marker, and not
+		// the manifest that it names.
+		if err := syncDir(g.FS, g.FS.PathDir(name)); err != nil {
+			return nil, err
+		}
 	}
 	if !g.private {
 		return g.FS.Create(name, c)

@@ -247,4 +247,6 @@ type Options struct {
 	// Committed is told of every batch that was written, one after another, by the goroutine that writes them: it must not
 	// wait, nor call the Manager. May be nil.
 	Committed func(CommitInfo)
+
+	memTable uint64 // octets of changes before they move from the log to a table, for tests; 0: memTable
 }

@@ -82,7 +82,7 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 		m.log = slog.New(slog.DiscardHandler)
 	}
 	m.opened = m.clock()
-	if m.store, err = openStore(dir, o.FS, m.log); err != nil {
+	if m.store, err = openStore(dir, o, m.log); err != nil {
 		return nil, err
 	}
 	if err := m.load(); err != nil {

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,8 @@ const (
 	giveUpTime = 10 * time.Second
 	// backgroundPause slows Pebble down, which tries failed background work again without a pause.
 	backgroundPause = 100 * time.Millisecond
+	// memTable is how many octets of changes there are, unless Options say, before they move from the log to a table.
+	memTable = 16 << 20
 	// maxUnsynced bounds the keys that were written since the last sync; the write that reaches it is synced.
 	maxUnsynced = 4096
 )
@@ -44,6 +47,7 @@ type store struct {
 	dir    string
 	fs     vfs.FS
 	log    *slog.Logger
+	table  uint64 // octets of changes before they move from the log to a table
 	lock   io.Closer
 	now    func() time.Time
 	tried  time.Time         // when opening the failed database again was last begun
@@ -73,12 +77,12 @@ type opening struct {
 	err  error // valid once done is closed
 }
 
-func openStore(dir string, fs vfs.FS, log *slog.Logger) (*store, error) {
+func openStore(dir string, o Options, log *slog.Logger) (*store, error) {
 	if dir == "" {
 		return nil, errors.New("no database directory given")
 	}
-	s := &store{dir: dir, fs: fs, log: log, now: time.Now, all: map[*snapshot]struct{}{}, wrongs: map[string][]byte{}, unsynced: map[string][]byte{}}
-	if fs == nil {
+	s := &store{dir: dir, fs: o.FS, table: cmp.Or(o.memTable, memTable), log: log, now: time.Now, all: map[*snapshot]struct{}{}, wrongs: map[string][]byte{}, unsynced: map[string][]byte{}}
+	if s.fs == nil {
 		s.fs = vfs.Default
 	}
 	if err := s.makeDir(); err != nil {
@@ -168,7 +172,7 @@ func (s *store) open(d *database, first bool) (err error) {
 		ErrorIfNotExists:   !first,
 		EventListener:      &listener,
 		FormatMajorVersion: pebble.FormatWALSyncChunks, // tells a torn end of the log from a damaged middle
-		MemTableSize:       16 << 20,
+		MemTableSize:       s.table,
 	})
 	if err != nil {
 		return fmt.Errorf("opening lease database %s: %w", s.dir, err)
