@@ -64,7 +64,7 @@ func TestReadmeExamples(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := server.New(cfg); err != nil {
+				if _, err := server.New(cfg, server.Options{}); err != nil {
 					t.Errorf("%s\n%v", example, err)
 				}
 			})

@@ -230,13 +230,13 @@ func TestNewRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := New(tt.conf); err == nil || !strings.Contains(err.Error(), tt.err) {
+			if _, err := New(tt.conf, Options{}); err == nil || !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("error %v, want one with %q", err, tt.err)
 			}
 		})
 	}
 	t.Run("a DHCPv6 plugin is left out", func(t *testing.T) {
-		s, err := New(&config.Config{Server4: plugin("prefix", "2001:db8::/48", "64")})
+		s, err := New(&config.Config{Server4: plugin("prefix", "2001:db8::/48", "64")}, Options{})
 		if err != nil || len(s.chain) != 0 {
 			t.Errorf("chain %v, error %v", s.chain, err)
 		}

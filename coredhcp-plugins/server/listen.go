@@ -186,9 +186,10 @@ func (s *Server) read(ctx context.Context, l *listener, w *workers) {
 			}
 			continue
 		}
+		at := time.Now()
 		for i := range messages[:n] {
 			m := &messages[i]
-			if s.take(l, w, m, owned[i]) {
+			if s.take(l, w, m, owned[i], at) {
 				owned[i] = buffers.Get().(*[maxPacket]byte)
 				m.Buffers[0] = owned[i][:]
 			}
@@ -196,11 +197,10 @@ func (s *Server) read(ctx context.Context, l *listener, w *workers) {
 	}
 }
 
-// take hands one packet to w. It returns false when the buffer is still the
+// take hands one packet, read at a moment, to w. It returns false when the buffer is still the
 // caller's.
-func (s *Server) take(l *listener, w *workers, m *ipv4.Message, buffer *[maxPacket]byte) bool {
-	s.counters.received.Add(1)
-	r := received{buffer: buffer, length: m.N, listener: l}
+func (s *Server) take(l *listener, w *workers, m *ipv4.Message, buffer *[maxPacket]byte, at time.Time) bool {
+	r := received{buffer: buffer, length: m.N, listener: l, at: at}
 	if from, ok := m.Addr.(*net.UDPAddr); ok {
 		r.from = netip.AddrPortFrom(Address(from.IP), uint16(from.Port))
 	}
@@ -217,7 +217,7 @@ func (s *Server) take(l *listener, w *workers, m *ipv4.Message, buffer *[maxPack
 		r.iface = l.iface.index
 	}
 	if !w.submit(r) {
-		s.counters.overflowed.Add(1)
+		s.metrics.overflowed.Inc()
 		s.lines.overflow.Log(s.log.Warn, "too many requests wait, dropping the newest")
 		return false
 	}

@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"strconv"
 	"sync/atomic"
@@ -19,6 +21,9 @@ import (
 func newLogger(prefix string) *slog.Logger {
 	return slog.New(&logHandler{entry: logger.GetLogger(prefix)})
 }
+
+// discardLog is for servers of libraries whose lines strangers can cause.
+var discardLog = log.New(io.Discard, "", 0)
 
 // logHandler writes slog records to a logrus entry, attributes as fields. Groups
 // become dotted prefixes of the field names.

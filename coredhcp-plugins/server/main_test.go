@@ -109,7 +109,7 @@ func newServer(t testing.TB, yaml string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(conf)
+	s, err := New(conf, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

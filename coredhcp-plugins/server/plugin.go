@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -10,6 +11,8 @@ import (
 	"sync/atomic"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 )
@@ -80,11 +83,47 @@ type Exchange struct {
 	ServerID netip.Addr
 }
 
-// Host is what the plugins of one server share.
+// Host is what the plugins of one server share. The zero Host is that of a stock
+// CoreDHCP: what is registered with it is kept, but nobody serves it.
 type Host struct {
 	leases atomic.Pointer[lease.Manager]
 	siteMu sync.Mutex // guards site
 	site   *SiteFile  // nil until a plugin asks for it
+
+	once    sync.Once // makes metrics
+	metrics *prometheus.Registry
+
+	commandsMu sync.Mutex // guards commands
+	commands   map[string]ControlHandler
+}
+
+// ControlHandler carries out one command of the control socket.
+type ControlHandler = func(ctx context.Context, args json.RawMessage, send func(v any) error) error
+
+// Metrics is where plugins register what they measure, as coredhcp_PLUGIN_NAME;
+// it is served as /metrics of the admin address ([Options]). A plugin registers
+// in its NewFunc, and hands on the error of a second registration.
+func (h *Host) Metrics() prometheus.Registerer { return h.registry() }
+
+func (h *Host) registry() *prometheus.Registry {
+	h.once.Do(func() {
+		h.metrics = prometheus.NewRegistry()
+		h.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	})
+	return h.metrics
+}
+
+// OnControl has f carry out a command of the control socket ([Options]). A
+// plugin registers its commands in its NewFunc; of two with the same name the
+// later stands. f is called between Start and Close, from many goroutines at
+// once.
+func (h *Host) OnControl(command string, f ControlHandler) {
+	h.commandsMu.Lock()
+	defer h.commandsMu.Unlock()
+	if h.commands == nil {
+		h.commands = make(map[string]ControlHandler)
+	}
+	h.commands[command] = f
 }
 
 // Logger returns a logger for the named plugin that writes through CoreDHCP's,

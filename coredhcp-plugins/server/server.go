@@ -33,11 +33,12 @@ type Server struct {
 	frames     frameWriter
 	noFrames   atomic.Bool // no permission for packet sockets
 	lines      struct{ malformed, overflow, panicked, read, send *Limited }
-	counters   struct {
-		received, malformed, overflowed, panicked, unanswered, sent, failed atomic.Uint64
-	}
+	metrics    *metrics
+	options    Options
+	workers    atomic.Pointer[workers] // nil until there are any
 
-	ran atomic.Bool
+	ran   atomic.Bool
+	phase atomic.Int32
 	// mu guards started: the plugins whose Start has returned and that are not
 	// being closed.
 	mu      sync.Mutex
@@ -49,11 +50,25 @@ type Server struct {
 	listening chan struct{} // closed when the sockets that can be had are open
 }
 
+// Options are what the configuration file has no word for. Nothing is opened
+// unless it is asked for here.
+type Options struct {
+	// Admin is the TCP address, HOST:PORT, of /metrics, /health and /ready. "": none.
+	Admin string
+}
+
+// The phases of a server's life.
+const (
+	phaseStarting = iota
+	phaseServing
+	phaseStopping
+)
+
 // New makes a server from a loaded configuration. Plugins that were registered
 // with [Register] are made by their NewFunc; all others are CoreDHCP's and are
 // set up here as CoreDHCP does it, which may open the files they use. A name
 // that neither knows is an error.
-func New(conf *config.Config) (*Server, error) {
+func New(conf *config.Config, options Options) (*Server, error) {
 	if conf == nil || conf.Server4 == nil && conf.Server6 == nil {
 		return nil, errors.New("no configuration for either DHCPv4 or DHCPv6")
 	}
@@ -64,7 +79,9 @@ func New(conf *config.Config) (*Server, error) {
 		interfaces: newInterfaces(),
 		frames:     &packetSockets{},
 		listening:  make(chan struct{}),
+		options:    options,
 	}
+	s.metrics = newMetrics(s.host.Metrics(), s.waiting, s.openSockets)
 	s.lines.malformed, s.lines.overflow, s.lines.panicked = NewLimited(), NewLimited(), NewLimited()
 	s.lines.read, s.lines.send = NewLimited(), NewLimited()
 	if conf.Server6 != nil {
@@ -128,10 +145,27 @@ func (s *Server) load(p config.PluginConfig) (link, error) {
 //
 // An address that cannot be listened on because its interface or the address
 // does not exist yet is waited for; any other failure to listen is an error.
-func (s *Server) Run(ctx context.Context) (err error) {
+func (s *Server) Run(ctx context.Context) error {
 	if !s.ran.CompareAndSwap(false, true) {
 		return errors.New("the server has run already")
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	admin, ctx := errgroup.WithContext(ctx)
+	if s.options.Admin != "" {
+		l, err := listenAdmin(ctx, s.options.Admin)
+		if err != nil {
+			return err
+		}
+		s.serveAdmin(admin, ctx, l)
+	}
+	err := s.run(ctx)
+	stop()
+	return errors.Join(err, admin.Wait())
+}
+
+func (s *Server) run(ctx context.Context) (err error) {
+	defer context.AfterFunc(ctx, func() { s.phase.Store(phaseStopping) })()
 	// The plugins outlive ctx by the time that the last exchanges take.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer func() { err = errors.Join(err, s.closePlugins(end)) }()
@@ -148,6 +182,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	if s.conf.Server4 != nil {
 		group.Go(func() error { return s.serve4(running, life) })
 	}
+	s.phase.CompareAndSwap(phaseStarting, phaseServing)
 	return group.Wait()
 }
 
@@ -245,6 +280,7 @@ func (s *Server) serve4(ctx, life context.Context) (err error) {
 	working, stop := context.WithCancel(life)
 	defer stop()
 	w := startWorkers(working, workerCount, queueLength, func(m *scratch, r received) { s.work(working, m, r) })
+	s.workers.Store(w)
 	var readers sync.WaitGroup
 	for i, a := range addresses {
 		readers.Go(func() { s.serve(ctx, a, first[i], w) })
@@ -277,7 +313,7 @@ func drain(done <-chan struct{}, hurry func()) error {
 func (s *Server) work(ctx context.Context, m *scratch, r received) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.counters.panicked.Add(1)
+			s.metrics.panicked.Inc()
 			s.lines.panicked.Log(s.log.Error, "a plugin has panicked, request dropped",
 				"panic", p, "from", r.from, "stack", string(debug.Stack()))
 		}
@@ -288,6 +324,7 @@ func (s *Server) work(ctx context.Context, m *scratch, r received) {
 		s.malformed(r.from, err)
 		return
 	}
+	s.metrics.received.of(req).Inc()
 	i, t, ok := s.interfaces.byIndex(r.iface)
 	if !ok {
 		i = &netInterface{index: r.iface} // gone since; the reply may still get out
@@ -295,7 +332,7 @@ func (s *Server) work(ctx context.Context, m *scratch, r received) {
 	x := s.exchange(req, i, t, r.to)
 	reply := s.answer(ctx, x)
 	if reply == nil {
-		s.counters.unanswered.Add(1)
+		s.metrics.unanswered.of(req).Inc()
 		return
 	}
 	packet, left, err := encode(m.packet[:0], req, reply, sizeLimit(req, r.length))
@@ -307,15 +344,16 @@ func (s *Server) work(ctx context.Context, m *scratch, r received) {
 		err = s.send(m, r, i, t, x, packet)
 	}
 	if err != nil {
-		s.counters.failed.Add(1)
+		s.metrics.failed.Inc()
 		s.lines.send.Log(s.log.Warn, "reply not sent", "client", req.ClientHWAddr, "error", err)
 		return
 	}
-	s.counters.sent.Add(1)
+	s.metrics.sent.of(reply).Inc()
+	s.metrics.seconds.Observe(time.Since(r.at).Seconds())
 }
 
 func (s *Server) malformed(from netip.AddrPort, err error) {
-	s.counters.malformed.Add(1)
+	s.metrics.malformed.Inc()
 	s.lines.malformed.Log(s.log.Warn, "malformed packet dropped", "from", from, "error", err)
 }
 
@@ -344,28 +382,17 @@ func (s *Server) closeSockets() error {
 	return errors.Join(append(errs, s.frames.close())...)
 }
 
-// Stats counts what has happened to packets since the server was made.
-type Stats struct {
-	Received   uint64 // read from the sockets
-	Malformed  uint64 // dropped: no DHCP request at all
-	Overflowed uint64 // dropped: too many were waiting
-	Panicked   uint64 // dropped: a plugin panicked
-	Unanswered uint64 // the plugins gave no reply
-	Sent       uint64 // replies handed to the network
-	Failed     uint64 // replies that could not be encoded or sent
+// openSockets is the number of sockets that clients can reach.
+func (s *Server) openSockets() float64 {
+	s.socketsMu.Lock()
+	defer s.socketsMu.Unlock()
+	return float64(len(s.sockets))
 }
 
-// Stats returns the counters. They are read one after the other: while packets
-// come in they need not add up.
-func (s *Server) Stats() Stats {
-	c := &s.counters
-	return Stats{
-		Received:   c.received.Load(),
-		Malformed:  c.malformed.Load(),
-		Overflowed: c.overflowed.Load(),
-		Panicked:   c.panicked.Load(),
-		Unanswered: c.unanswered.Load(),
-		Sent:       c.sent.Load(),
-		Failed:     c.failed.Load(),
+// waiting is the number of requests in the workers' queues.
+func (s *Server) waiting() float64 {
+	if w := s.workers.Load(); w != nil {
+		return float64(w.waiting())
 	}
+	return 0
 }

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 const (
@@ -30,6 +31,7 @@ type received struct {
 	to       netip.Addr // destination address in the IP header
 	iface    int        // index of the interface
 	listener *listener
+	at       time.Time // when it was read
 }
 
 var buffers = sync.Pool{New: func() any { return new([maxPacket]byte) }}
@@ -71,6 +73,15 @@ func (w *workers) submit(r received) bool {
 	default:
 		return false
 	}
+}
+
+// waiting is the number of packets in the queues.
+func (w *workers) waiting() int {
+	n := 0
+	for _, queue := range w.queues {
+		n += len(queue)
+	}
+	return n
 }
 
 // finish lets the workers empty their queues; done is closed when they have. No
