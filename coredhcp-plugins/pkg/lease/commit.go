@@ -15,6 +15,7 @@ type group struct {
 	count  int  // transactions
 	done   chan struct{}
 	err    error
+	after  after
 }
 
 // step is one change in memory and how to take it back.
@@ -122,6 +123,7 @@ func (m *Manager) commit() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for {
+		m.call()
 		for len(m.next.steps) == 0 && !m.closed {
 			m.work.Wait()
 		}
@@ -151,7 +153,7 @@ func (m *Manager) commit() {
 		for i := range g.steps {
 			m.settle(&g.steps[i], true)
 		}
-		close(g.done)
+		m.end(g)
 	}
 }
 
@@ -173,7 +175,7 @@ func (m *Manager) undo(g *group, err error) {
 		m.settle(&g.steps[i], false)
 	}
 	g.err = err
-	close(g.done)
+	m.end(g)
 }
 
 // settle ends the time in which a step was neither committed nor undone. Caller holds mu.

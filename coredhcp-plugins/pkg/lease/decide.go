@@ -111,7 +111,7 @@ func (m *Manager) Request(ctx context.Context, q Query) (Answer, error) {
 	}
 	ans, g, err := m.request(&q)
 	if err == nil && g != nil {
-		err = g.wait(ctx)
+		err = q.settle(ctx, g)
 	}
 	if err != nil {
 		return Answer{}, err

@@ -78,6 +78,6 @@ func (m *Manager) giveUp(ctx context.Context, q *Query, a netip.Addr, f func(*bi
 	if err != nil || g == nil {
 		return false, err
 	}
-	err = g.wait(ctx)
+	err = q.settle(ctx, g)
 	return err == nil, err
 }

@@ -141,6 +141,9 @@ type Query struct {
 	// Port is where the client is, as far as can be told: the relay's address and circuit id, else the interface. It bounds
 	// what clients take that nobody knows; "" counts as one port.
 	Port string
+	// Ahead, if it is set, has a call return what was decided as soon as it is, and is called before that with the
+	// Commit to wait for, if anything needs to be written.
+	Ahead func(*Commit)
 }
 
 // Kind says how to answer.

@@ -52,7 +52,8 @@ type Manager struct {
 	removals      map[string]*removal
 	chosen        map[netip.Addr]int // removals of names that clients chose, by address
 	names         nameQueue
-	next          *group // what is decided and not yet in the committer's hands
+	next          *group   // what is decided and not yet in the committer's hands
+	ended         []*group // those whose fate is known and was not told yet
 	dirty         map[*binding]*pending
 	dirtyRemovals map[string]int
 	runUntil      int64 // what Run waits for
