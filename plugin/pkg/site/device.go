@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -120,6 +121,7 @@ func (p *parser) deviceHost(f *strictyaml.Fields, d *Device) {
 		return
 	}
 	if first, ok := p.claims.hosts[d.Hostname]; ok {
+		defer func() { d.Hostname = "" }() // one error is enough
 		if first.who == d.Name && f.Get("hostname") == nil {
 			return // that the name stands twice is reported already
 		}
@@ -236,6 +238,24 @@ func (p *parser) deviceClient(f *strictyaml.Fields, d *Device) {
 		// Lengths keep ("a", "bc") and ("ab", "c") apart.
 		p.claimClient(f, key, itoa(len(d.CircuitID))+":"+string(d.CircuitID)+string(d.RemoteID), d)
 	}
+	if label := d.SelfNamed(); label != "" {
+		if first, ok := p.claims.clients["label:"+label]; ok {
+			p.Errorf(f.At("name"), "device %q can be recognised by the host name %s alone, as device %q in line %d can; give one of them a hardware address",
+				d.Name, strictyaml.Quote(label), first.who, first.line)
+			return
+		}
+		p.claims.clients["label:"+label] = claim{d.Name, f.At("name").Line}
+	}
+}
+
+// SelfNamed returns the label, in lower case, by which alone the device is recognised when it asks for an address: the first of its host
+// name. It is "" for a device that has something better, or that does not speak DHCP.
+func (d *Device) SelfNamed() string {
+	if !d.DHCP || len(d.HardwareAddresses) > 0 || d.ClientIdentifier != nil || d.CircuitID != nil || d.RemoteID != nil {
+		return ""
+	}
+	label, _, _ := strings.Cut(d.Hostname, ".")
+	return label
 }
 
 func (p *parser) claimClient(f *strictyaml.Fields, key, value string, d *Device) {

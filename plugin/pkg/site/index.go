@@ -14,6 +14,8 @@ type index struct {
 	hardware map[HardwareAddress]*Device
 	clients  map[string]*Device
 	hosts    map[string]*Device
+	names    map[string]*Device
+	classes  classIndex
 	reserved []netip.Addr
 	domainAt Position // of the domain in the file
 }
@@ -31,6 +33,7 @@ func (x *index) addDevices(devices []Device) {
 	x.hardware = make(map[HardwareAddress]*Device, len(devices))
 	x.clients = make(map[string]*Device)
 	x.hosts = make(map[string]*Device, len(devices))
+	x.names = make(map[string]*Device, len(devices))
 	for i := range devices {
 		d := &devices[i]
 		for _, h := range d.HardwareAddresses {
@@ -40,6 +43,7 @@ func (x *index) addDevices(devices []Device) {
 			x.clients[string(d.ClientIdentifier)] = d
 		}
 		x.hosts[d.Hostname] = d
+		x.names[d.Name] = d
 	}
 }
 
@@ -69,6 +73,9 @@ func (s *Site) DeviceOf(htype uint8, hw []byte, clientID []byte) *Device {
 	}
 	return s.index.clients[string(clientID)]
 }
+
+// DeviceByName returns the device of that name, or nil.
+func (s *Site) DeviceByName(name string) *Device { return s.index.names[name] }
 
 // DeviceByHostname returns the device with the fully qualified host name, or nil. Case and the trailing dot do not matter.
 func (s *Site) DeviceByHostname(fqdn string) *Device {

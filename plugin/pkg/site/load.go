@@ -107,6 +107,7 @@ func (p *parser) root(n *yaml.Node) {
 	p.checkNameServers(f)
 	if len(p.errors.list) == 0 {
 		s.index.addDevices(s.Devices)
+		s.index.classes = newClassIndex(s.Classes)
 		s.index.reserved = s.reservedAddresses()
 	}
 }
