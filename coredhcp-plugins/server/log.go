@@ -116,16 +116,21 @@ func logrusLevel(l slog.Level) logrus.Level {
 	return logrus.DebugLevel
 }
 
-// Limited is a log line that strangers can cause: it is written a few times in a
-// row, then once in ten seconds with the number of lines left out.
+// Limited is a log line that strangers can cause: it is written some times in a
+// row, then only so often, with the number of lines left out.
 type Limited struct {
 	limiter *rate.Limiter
 	left    atomic.Uint64
 }
 
-// NewLimited returns a line that was not written yet.
-func NewLimited() *Limited {
-	return &Limited{limiter: rate.NewLimiter(rate.Every(10*time.Second), 5)}
+// NewLimited returns a line that was not written yet, for what is not expected:
+// it is written five times in a row, then once in ten seconds.
+func NewLimited() *Limited { return NewLimitedTo(5, 10*time.Second) }
+
+// NewLimitedTo returns a line that is written burst times in a row, then once in
+// every.
+func NewLimitedTo(burst int, every time.Duration) *Limited {
+	return &Limited{limiter: rate.NewLimiter(rate.Every(every), burst)}
 }
 
 // Log writes the line through write (a method of a [slog.Logger]) or counts it

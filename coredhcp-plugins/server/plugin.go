@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 )
 
 // Verdict is what a plugin says about the rest of the chain.
@@ -81,6 +82,10 @@ type Exchange struct {
 	// of the interface which the client knows or can reach. The zero Addr if the
 	// interface has no address.
 	ServerID netip.Addr
+	// Options are those of the site file for this client, set by the plugin that
+	// gives addresses: it alone knows which device and classes the client is. nil
+	// where none has answered, and in a stock CoreDHCP.
+	Options *site.Options
 }
 
 // Host is what the plugins of one server share. The zero Host is that of a stock
