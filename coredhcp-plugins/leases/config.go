@@ -6,8 +6,8 @@ import (
 )
 
 // config is the part of a site file that leases are given from.
-func config(s *site.Site) lease.Config {
-	c := lease.Config{Domain: s.Domain, Excluded: s.ReservedAddresses(), Hostnames: s.Hostnames()}
+func config(s *site.Site, maxPerPort int) lease.Config {
+	c := lease.Config{Domain: s.Domain, Excluded: s.ReservedAddresses(), Hostnames: s.Hostnames(), MaxPerPort: maxPerPort}
 	for i := range s.Networks {
 		c.Networks = append(c.Networks, network(&s.Networks[i]))
 	}
@@ -34,9 +34,15 @@ func network(n *site.Network) lease.Network {
 		DDNSScope:     n.DDNS.Forward.String() + " " + n.DDNS.Reverse.String(),
 	}
 	for _, p := range n.Pools {
-		out.Pools = append(out.Pools, lease.Pool{First: p.First, Last: p.Last})
+		out.Pools = append(out.Pools, lease.Pool{First: p.First, Last: p.Last, Clients: clients[p.Clients], Class: p.Class})
 	}
 	return out
+}
+
+var clients = map[site.Clients]lease.Clients{
+	site.AnyClients:     lease.AnyClient,
+	site.KnownClients:   lease.KnownClients,
+	site.UnknownClients: lease.UnknownClients,
 }
 
 func reservation(d *site.Device) lease.Reservation {
@@ -44,6 +50,8 @@ func reservation(d *site.Device) lease.Reservation {
 		Device:    d.Name,
 		Hostname:  d.Hostname,
 		Addresses: d.Addresses,
+		CircuitID: string(d.CircuitID),
+		RemoteID:  string(d.RemoteID),
 		// The name of a device that is always published is the site's own
 		// record, which no update may touch.
 		Publish: d.Publish != site.PublishAlways,
@@ -53,6 +61,9 @@ func reservation(d *site.Device) lease.Reservation {
 	}
 	if len(d.ClientIdentifier) > 0 {
 		r.ClientIdentifiers = []string{string(d.ClientIdentifier)}
+	}
+	if label := d.SelfNamed(); label != "" {
+		r.Names = []string{label}
 	}
 	return r
 }

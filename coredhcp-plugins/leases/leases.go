@@ -11,12 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-
-	"github.com/insomniacslk/dhcp/dhcpv4"
+	"strconv"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
-	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 )
 
 const name = "leases"
@@ -33,51 +31,54 @@ var (
 
 // Leases answers DHCP clients from one site file and one lease database.
 type Leases struct {
-	database string
-	host     *server.Host
-	log      *slog.Logger
-	site     *server.SiteFile
-
-	// Lines that any stranger can cause; each has its own limit, so that none
-	// hides another.
-	failed, naked, released, declined *server.Limited
+	database   string
+	maxPerPort int
+	host       *server.Host
+	log        *slog.Logger
+	site       *server.SiteFile
+	metrics    *metrics
+	lines      lines
 
 	manager *lease.Manager
 	expiry  chan error // what lease.Manager.Run returned
 	stop    context.CancelFunc
 }
 
-// New reads `leases: site=PATH database=DIR`. It reads the site file and opens
-// nothing.
+const usage = "leases: site=PATH database=DIR [max-per-port=NUMBER]"
+
+// maxPerPortLimit is the largest max-per-port.
+const maxPerPortLimit = 1_000_000
+
+// New reads `leases: site=PATH database=DIR [max-per-port=NUMBER]`. It reads the
+// site file and opens nothing.
 func New(args []string, host *server.Host) (server.Plugin, error) {
-	values, err := server.Args(args, "site", "database")
+	values, err := server.Args(args, "site", "database", "max-per-port")
 	if err != nil {
 		return nil, err
 	}
 	for _, key := range []string{"site", "database"} {
 		if values[key] == "" {
-			return nil, fmt.Errorf("%s= is missing: expected leases: site=PATH database=DIR", key)
+			return nil, fmt.Errorf("%s= is missing: expected %s", key, usage)
 		}
 	}
-	file, err := host.Site(values["site"])
-	if err != nil {
+	l := &Leases{database: values["database"], host: host, log: host.Logger(name), lines: newLines()}
+	if v, given := values["max-per-port"]; given {
+		if l.maxPerPort, err = strconv.Atoi(v); err != nil || l.maxPerPort < 1 || l.maxPerPort > maxPerPortLimit {
+			return nil, fmt.Errorf("max-per-port=%s: expected a number from 1 to %d", v, maxPerPortLimit)
+		}
+	}
+	if l.site, err = host.Site(values["site"]); err != nil {
 		return nil, err
 	}
-	return &Leases{
-		database: values["database"],
-		host:     host,
-		log:      host.Logger(name),
-		site:     file,
-		failed:   server.NewLimited(),
-		naked:    server.NewLimited(),
-		released: server.NewLimited(),
-		declined: server.NewLimited(),
-	}, nil
+	if l.metrics, err = newMetrics(host); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // Start opens the lease database and begins to expire leases.
 func (l *Leases) Start(ctx context.Context) error {
-	m, err := lease.Open(l.database, config(l.site.Current()), lease.Options{Logger: l.log})
+	m, err := lease.Open(l.database, config(l.site.Current(), l.maxPerPort), lease.Options{Logger: l.log, Committed: l.metrics.committed})
 	if err != nil {
 		return fmt.Errorf("opening the lease database: %w", err)
 	}
@@ -95,101 +96,4 @@ func (l *Leases) Close() error {
 }
 
 // Reload gives leases by the site file as it is now.
-func (l *Leases) Reload() error { return l.manager.Reload(config(l.site.Current())) }
-
-// Accepts says which messages clients' addresses depend on.
-func (l *Leases) Accepts(t dhcpv4.MessageType) bool {
-	switch t {
-	case dhcpv4.MessageTypeDiscover, dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeDecline,
-		dhcpv4.MessageTypeRelease, dhcpv4.MessageTypeInform:
-		return true
-	default:
-		return false
-	}
-}
-
-// Handle answers one message, or sets x.Reply to nil where RFC 2131 wants
-// silence.
-func (l *Leases) Handle(ctx context.Context, x *server.Exchange) server.Verdict {
-	var (
-		q      = query(x)
-		answer lease.Answer // Silent
-		ended  bool
-		err    error
-	)
-	switch x.Request.MessageType() {
-	case dhcpv4.MessageTypeDiscover:
-		answer, err = l.manager.Discover(ctx, q)
-	case dhcpv4.MessageTypeRequest:
-		answer, err = l.manager.Request(ctx, q)
-	case dhcpv4.MessageTypeRelease:
-		if ended, err = l.manager.Release(ctx, q); ended {
-			l.released.Log(l.log.Info, "released", "address", q.ClientAddr, "client", q.Client)
-		}
-	case dhcpv4.MessageTypeDecline:
-		if ended, err = l.manager.Decline(ctx, q); ended {
-			l.declined.Log(l.log.Warn, "declined: another machine uses this address", "address", q.Requested, "client", q.Client)
-		}
-	case dhcpv4.MessageTypeInform:
-		return l.inform(x, q)
-	}
-	if err != nil {
-		// No answer: the client asks again, and nothing was promised.
-		l.failed.Log(l.log.Error, "no answer", "client", q.Client, "error", err)
-	}
-	switch answer.Kind {
-	case lease.Offer, lease.Ack:
-		return l.grant(x, answer)
-	case lease.Nak:
-		refuse(x.Reply, answer.Reason)
-		l.naked.Log(l.log.Info, "nak", "client", q.Client, "reason", answer.Reason)
-		return server.Stop
-	default:
-		l.log.Debug("silent", "client", q.Client, "reason", answer.Reason)
-		return silence(x)
-	}
-}
-
-func silence(x *server.Exchange) server.Verdict {
-	x.Reply = nil
-	return server.Stop
-}
-
-// grant writes an offer or an acknowledgement. The site file is looked at after
-// the answer: it is never older than what the answer was made from.
-func (l *Leases) grant(x *server.Exchange, a lease.Answer) server.Verdict {
-	s := l.site.Current()
-	network := s.NetworkOf(a.Lease.Address)
-	if network == nil {
-		return silence(x) // a reload has just taken it away
-	}
-	x.Reply.YourIPAddr = a.Lease.Address.AsSlice()
-	setTimes(x, a.Duration)
-	setOptions(x, s.OptionsFor(network, deviceOf(s, x)), a.Lease.Name)
-	if a.Kind == lease.Ack {
-		l.log.Info("ack", "address", a.Lease.Address, "client", a.Lease.Client,
-			"device", a.Lease.Device, "name", a.Lease.Name, "for", a.Duration)
-	}
-	return server.Continue
-}
-
-// inform answers a client that has its address from elsewhere (RFC 2131 section
-// 4.3.5): options only, no address and no lease time.
-func (l *Leases) inform(x *server.Exchange, q lease.Query) server.Verdict {
-	s := l.site.Current()
-	network := s.NetworkOf(q.ClientAddr)
-	if network == nil {
-		return silence(x)
-	}
-	device, hostname := deviceOf(s, x), ""
-	if device != nil {
-		hostname = device.Hostname
-	}
-	setOptions(x, s.OptionsFor(network, device), hostname)
-	return server.Continue
-}
-
-func deviceOf(s *site.Site, x *server.Exchange) *site.Device {
-	r := x.Request
-	return s.DeviceOf(uint8(r.HWType), r.ClientHWAddr, r.Options.Get(dhcpv4.OptionClientIdentifier))
-}
+func (l *Leases) Reload() error { return l.manager.Reload(config(l.site.Current(), l.maxPerPort)) }

@@ -333,12 +333,17 @@ networks: [{name: radiology, subnet: 192.0.2.0/24, pools: [192.0.2.100-192.0.2.1
 func TestConfig(t *testing.T) {
 	s, _, err := site.Load(writeSite(t, `
 domain: imaging.example.org
+classes: [{name: pxe, vendor-class: PXEClient}]
 networks:
   - name: radiology
     subnet: 192.0.2.0/24
     shared-network: floor1
     interface: eth1
-    pools: [192.0.2.100-192.0.2.199, 192.0.2.90]
+    pools:
+      - 192.0.2.100-192.0.2.199
+      - 192.0.2.90
+      - {range: 192.0.2.91, class: pxe, clients: known}
+      - {range: 192.0.2.92, clients: unknown}
     lease-time: 1h
     min-lease-time: 10m
     max-lease-time: 2h
@@ -348,20 +353,23 @@ networks:
 devices:
   - {name: ct1, hardware-address: ["00:00:5e:00:53:01", "00:00:5e:00:53:11"], client-identifier: "01:02", address: 192.0.2.11}
   - {name: ws1, hardware-address: "00:00:5e:00:53:02", address: 192.0.2.12, publish: always}
+  - {name: us1, circuit-id: "eth0/7", remote-id: "switch-b"}
+  - {name: Us2}
   - {name: oldmr, address: 192.0.2.20, dhcp: false}
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := netip.MustParseAddr
 	want := lease.Config{
-		Domain: "imaging.example.org.",
+		Domain: "imaging.example.org.", MaxPerPort: 7,
 		Networks: []lease.Network{
 			{
 				Name: "radiology", Prefix: netip.MustParsePrefix("192.0.2.0/24"), SharedNetwork: "floor1", Interface: "eth1",
 				Pools: []lease.Pool{
 					{First: addr("192.0.2.100"), Last: addr("192.0.2.199")},
 					{First: addr("192.0.2.90"), Last: addr("192.0.2.90")},
+					{First: addr("192.0.2.91"), Last: addr("192.0.2.91"), Class: "pxe", Clients: lease.KnownClients},
+					{First: addr("192.0.2.92"), Last: addr("192.0.2.92"), Clients: lease.UnknownClients},
 				},
 				LeaseTime: time.Hour, MinLeaseTime: 10 * time.Minute, MaxLeaseTime: 2 * time.Hour, DeclineTime: 3 * time.Hour,
 				Authoritative: true, DDNS: true, DDNSScope: "all all",
@@ -382,11 +390,13 @@ devices:
 				Device: "ws1", Hostname: "ws1.imaging.example.org.", Addresses: []netip.Addr{addr("192.0.2.12")},
 				HardwareAddresses: []lease.HardwareAddress{{Type: 1, Addr: "\x00\x00\x5e\x00\x53\x02"}},
 			},
+			{Device: "us1", Hostname: "us1.imaging.example.org.", CircuitID: "eth0/7", RemoteID: "switch-b", Publish: true},
+			{Device: "Us2", Hostname: "us2.imaging.example.org.", Names: []string{"us2"}, Publish: true},
 		},
 		Excluded:  []netip.Addr{addr("192.0.2.11"), addr("192.0.2.12"), addr("192.0.2.20")},
-		Hostnames: []string{"ct1.imaging.example.org.", "ns.imaging.example.org.", "oldmr.imaging.example.org.", "ws1.imaging.example.org."},
+		Hostnames: []string{"ct1.imaging.example.org.", "ns.imaging.example.org.", "oldmr.imaging.example.org.", "us1.imaging.example.org.", "us2.imaging.example.org.", "ws1.imaging.example.org."},
 	}
-	if got := config(s); !reflect.DeepEqual(got, want) {
+	if got := config(s, 7); !reflect.DeepEqual(got, want) {
 		t.Errorf("config =\n%+v\nwant\n%+v", got, want)
 	}
 }
@@ -426,6 +436,8 @@ func TestArguments(t *testing.T) {
 		{"no database", []string{"site=" + good}, "database= is missing"},
 		{"unknown", []string{"site=" + good, "database=d", "colour=red"}, `colour`},
 		{"no such file", []string{"site=/nonexistent/site.yaml", "database=d"}, "no such file"},
+		{"max-per-port is no number", []string{"site=" + good, "database=d", "max-per-port=many"}, "max-per-port=many: expected a number from 1 to 1000000"},
+		{"max-per-port is too small", []string{"site=" + good, "database=d", "max-per-port=0"}, "max-per-port=0: expected"},
 		{"a broken site file, with its line", []string{"site=" + broken, "database=d"}, broken + ":2:1: "},
 	}
 	for _, tt := range tests {

@@ -69,6 +69,11 @@ func FuzzHostname(f *testing.F) {
 	})
 }
 
+func queryOf(x *server.Exchange) lease.Query {
+	marks := marksOf(x.Request)
+	return query(x, &marks, nil)
+}
+
 func TestQuery(t *testing.T) {
 	ours := []netip.Addr{netip.MustParseAddr("192.0.2.2")}
 	hw := net.HardwareAddr{0, 0, 0x5e, 0, 0x53, 1}
@@ -78,7 +83,7 @@ func TestQuery(t *testing.T) {
 		dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(net.IPv4(192, 0, 2, 50))),
 		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IPv4(192, 0, 2, 9))))
 
-	q := query(&server.Exchange{Request: r, Interface: "eth0", Addresses: ours, ServerID: ours[0]})
+	q := queryOf(&server.Exchange{Request: r, Interface: "eth0", Addresses: ours, ServerID: ours[0]})
 	if q.Client != client || q.Interface != "eth0" || q.ServerID != ours[0] || q.Relayed || len(q.Links) != 1 || q.Links[0] != ours[0] {
 		t.Errorf("on the wire: %+v", q)
 	}
@@ -87,18 +92,18 @@ func TestQuery(t *testing.T) {
 	}
 
 	r.GatewayIPAddr = net.IPv4(198, 51, 100, 1)
-	q = query(&server.Exchange{Request: r, Addresses: ours})
+	q = queryOf(&server.Exchange{Request: r, Addresses: ours})
 	if !q.Relayed || len(q.Links) != 1 || q.Links[0].String() != "198.51.100.1" {
 		t.Errorf("through a relay the link is its own: relayed %v, links %v", q.Relayed, q.Links)
 	}
 
 	r.UpdateOption(dhcpv4.OptRelayAgentInfo(dhcpv4.OptGeneric(dhcpv4.LinkSelectionSubOption, []byte{203, 0, 113, 1})))
-	q = query(&server.Exchange{Request: r, Addresses: ours})
+	q = queryOf(&server.Exchange{Request: r, Addresses: ours})
 	if !q.Relayed || len(q.Links) != 1 || q.Links[0].String() != "203.0.113.1" {
 		t.Errorf("the relay selects another link: relayed %v, links %v", q.Relayed, q.Links)
 	}
 	r.UpdateOption(dhcpv4.OptRelayAgentInfo(dhcpv4.OptGeneric(dhcpv4.LinkSelectionSubOption, []byte{203, 0})))
-	if q = query(&server.Exchange{Request: r, Addresses: ours}); q.Links[0].String() != "198.51.100.1" {
+	if q = queryOf(&server.Exchange{Request: r, Addresses: ours}); q.Links[0].String() != "198.51.100.1" {
 		t.Errorf("a malformed selection: links %v, want giaddr", q.Links)
 	}
 }

@@ -31,6 +31,10 @@ networks:
 devices:
   - {name: ct1, hardware-address: "00:00:5e:00:53:01", address: 192.0.2.11}
   - {name: us1, hardware-address: "00:00:5e:00:53:02", address: [192.0.2.12, 198.51.100.12]}
+  - name: pump # boots by BOOTP
+    hardware-address: "00:00:5e:00:53:03"
+    address: [192.0.2.13, 198.51.100.13]
+    options: {tftp-server-name: boot.imaging.example.org, boot-file-name: pump.img}
 `
 
 var (
@@ -226,6 +230,35 @@ var states = []struct {
 	{"INFORM: of a network that is not ours", func(t *testing.T, w *wire) {
 		w.want(w.client(0x71).send(dhcpv4.MessageTypeInform, ciaddr(addr("203.0.113.7"))), dhcpv4.MessageTypeNone)
 	}},
+	{"BOOTP", func(t *testing.T, w *wire) {
+		c := w.client(0x03)
+		r := c.send(dhcpv4.MessageTypeNone)
+		w.wantBOOTP(r, addr("192.0.2.13"))
+		if r.to != netip.MustParseAddrPort("192.0.2.13:68") || !bytes.Equal(r.hardware, c.hardware) {
+			t.Errorf("reply to %s at %s", r.to, r.hardware)
+		}
+		w.holds(c, addr("192.0.2.13"))
+		if l, _ := w.lease(addr("192.0.2.13")); !l.Expires.IsZero() {
+			t.Errorf("the lease ends at %v", l.Expires)
+		}
+		w.wantBOOTP(c.send(dhcpv4.MessageTypeNone), addr("192.0.2.13"))
+	}},
+	{"BOOTP: through a relay", func(t *testing.T, w *wire) {
+		r := w.client(0x03, relayed).send(dhcpv4.MessageTypeNone)
+		w.wantBOOTP(r, addr("198.51.100.13"))
+		if r.to != netip.MustParseAddrPort("198.51.100.1:67") {
+			t.Errorf("reply to %s, want the relay", r.to)
+		}
+	}},
+	{"BOOTP: no pool address for a client that cannot give it back", func(t *testing.T, w *wire) {
+		w.want(w.client(0x78).send(dhcpv4.MessageTypeNone), dhcpv4.MessageTypeNone)
+	}},
+	{"BOOTP: a message type of zero is none of it", func(t *testing.T, w *wire) {
+		w.want(w.client(0x01).send(dhcpv4.MessageTypeNone, dhcpv4.WithGeneric(dhcpv4.OptionDHCPMessageType, []byte{0})), dhcpv4.MessageTypeNone)
+		if l, ok := w.lease(addr("192.0.2.11")); ok {
+			t.Errorf("it has made a lease: %+v", l)
+		}
+	}},
 	{"wrong network: a relay that is not ours", func(t *testing.T, w *wire) {
 		c := w.client(0x74, giaddr("203.0.113.1"))
 		w.want(c.send(dhcpv4.MessageTypeDiscover), dhcpv4.MessageTypeNone)
@@ -345,6 +378,33 @@ func TestStates(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// wantBOOTP ends the test unless the reply is a BOOTREPLY that gives the address as
+// RFC 951 and RFC 1534 say: what a BOOTP client looks for is in the header, and
+// nothing of DHCP is in it.
+func (w *wire) wantBOOTP(r *reply, a netip.Addr) {
+	w.t.Helper()
+	if r == nil {
+		w.t.Fatal("silence, want a BOOTREPLY")
+	}
+	if r.OpCode != dhcpv4.OpcodeBootReply || yours(r) != a {
+		w.t.Fatalf("answer %s, want %s", r.Summary(), a)
+	}
+	for _, code := range []uint8{50, 51, 52, 53, 54, 55, 58, 59, 61} {
+		if _, ok := r.Options[code]; ok {
+			w.t.Errorf("option %d in a BOOTREPLY", code)
+		}
+	}
+	if len(r.raw) != 300 {
+		w.t.Errorf("%d octets, want 300 (RFC 951 section 3)", len(r.raw))
+	}
+	if len(r.SubnetMask()) == 0 {
+		w.t.Error("no subnet mask")
+	}
+	if r.ServerIPAddr.String() != wiredServer.Addr().String() || r.ServerHostName != "boot.imaging.example.org" || r.BootFileName != "pump.img" {
+		w.t.Errorf("siaddr %s, sname %q, file %q", r.ServerIPAddr, r.ServerHostName, r.BootFileName)
 	}
 }
 

@@ -372,10 +372,10 @@ func (w *wire) want(r *reply, mt dhcpv4.MessageType) {
 	switch {
 	case r == nil && mt != dhcpv4.MessageTypeNone:
 		w.t.Fatalf("silence, want %s", mt)
-	case r != nil && r.MessageType() != mt:
-		w.t.Fatalf("answer %v, want %s", r.Summary(), mt)
 	case r != nil && mt == dhcpv4.MessageTypeNone:
 		w.t.Fatalf("answer %v, want silence", r.Summary())
+	case r != nil && r.MessageType() != mt:
+		w.t.Fatalf("answer %v, want %s", r.Summary(), mt)
 	}
 }
 

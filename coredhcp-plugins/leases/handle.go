@@ -1,0 +1,240 @@
+package leases
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
+)
+
+// lines are those that any stranger can cause; each has its own limit, so that
+// none hides another.
+type lines struct {
+	leased, released, naked, declined, full, failed *server.Limited
+}
+
+func newLines() lines {
+	// What a network in order writes: the machines of a large site, all switched on
+	// at once, are each named; what lasts longer than that is counted.
+	ordinary := func() *server.Limited { return server.NewLimitedTo(1000, 10*time.Millisecond) }
+	return lines{
+		leased: ordinary(), released: ordinary(),
+		naked: server.NewLimited(), declined: server.NewLimited(), full: server.NewLimited(), failed: server.NewLimited(),
+	}
+}
+
+// transaction is one message on its way through the plugin.
+type transaction struct {
+	*server.Exchange
+	query   lease.Query
+	marks   site.Marks
+	site    *site.Site // as it was when the message came
+	classes []*site.Class
+	label   string // of the message type, for metrics and logs
+	began   time.Time
+}
+
+// Accepts says which messages clients' addresses depend on.
+func (l *Leases) Accepts(t dhcpv4.MessageType) bool { return typeLabels[t] != "" }
+
+// Handle answers one message, or sets x.Reply to nil where RFC 2131 wants
+// silence.
+func (l *Leases) Handle(ctx context.Context, x *server.Exchange) server.Verdict {
+	t := transaction{Exchange: x, site: l.site.Current(), label: typeLabels[x.Request.MessageType()], began: time.Now().Round(0)}
+	t.marks = marksOf(x.Request)
+	t.classes = t.site.ClassesOf(t.marks)
+	t.query = query(x, &t.marks, t.classes)
+	switch x.Request.MessageType() {
+	case dhcpv4.MessageTypeDiscover:
+		a, err := l.manager.Discover(ctx, t.query)
+		return l.answer(&t, a, err)
+	case dhcpv4.MessageTypeRequest:
+		a, err := l.manager.Request(ctx, t.query)
+		return l.answer(&t, a, err)
+	case dhcpv4.MessageTypeNone:
+		if x.Request.Options.Has(dhcpv4.OptionDHCPMessageType) {
+			return l.silence(&t, "no message type", nil)
+		}
+		a, err := l.manager.BOOTP(ctx, t.query)
+		return l.answer(&t, a, err)
+	case dhcpv4.MessageTypeRelease:
+		ended, err := l.manager.Release(ctx, t.query)
+		if ended {
+			l.lines.released.Log(l.log.Info, "released", "address", t.query.ClientAddr, "client", t.query.Client)
+			return l.silence(&t, "released", nil)
+		}
+		return l.silence(&t, "not held by this client", err)
+	case dhcpv4.MessageTypeDecline:
+		ended, err := l.manager.Decline(ctx, t.query)
+		if ended {
+			network := ""
+			if n := t.site.NetworkOf(t.query.Requested); n != nil {
+				network = n.Name
+			}
+			l.metrics.declines.WithLabelValues(network).Inc()
+			l.lines.declined.Log(l.log.Warn, "declined: another machine uses this address",
+				"address", t.query.Requested, "client", t.query.Client, "network", network)
+			return l.silence(&t, "declined", nil)
+		}
+		return l.silence(&t, "not held by this client", err)
+	case dhcpv4.MessageTypeInform:
+		return l.inform(&t)
+	}
+	return server.Continue
+}
+
+// answer does what the lease manager says.
+func (l *Leases) answer(t *transaction, a lease.Answer, err error) server.Verdict {
+	switch {
+	case err != nil:
+		return l.silence(t, "", err)
+	case a.Kind == lease.Offer, a.Kind == lease.Ack:
+		return l.grant(t, a)
+	case a.Kind == lease.Nak:
+		refuse(t.Reply, a.Reason)
+		l.metrics.answered(t.label, "nak", a.Reason)
+		l.lines.naked.Log(l.log.Info, "nak", "client", t.query.Client, "reason", a.Reason)
+		return server.Stop
+	case a.Reason == noFreeAddress:
+		network := linkName(t)
+		l.metrics.exhausted.WithLabelValues(network).Inc()
+		l.lines.full.Log(l.log.Warn, "no free address", "client", t.query.Client, "network", network)
+	}
+	return l.silence(t, a.Reason, nil)
+}
+
+// silence ends the exchange without an answer. After an error the client asks
+// again, and nothing was promised.
+func (l *Leases) silence(t *transaction, reason string, err error) server.Verdict {
+	if err != nil {
+		l.lines.failed.Log(l.log.Error, "no answer", "client", t.query.Client, "error", err)
+		reason = "failed"
+	} else if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug("silent", "type", t.label, "client", t.query.Client, "reason", reason)
+	}
+	l.metrics.answered(t.label, "silent", reason)
+	t.Reply = nil
+	return server.Stop
+}
+
+// grant writes an offer or an acknowledgement. The site file is looked at again
+// after the answer: it is never older than what the answer was made from.
+func (l *Leases) grant(t *transaction, a lease.Answer) server.Verdict {
+	s := l.site.Current()
+	network := s.NetworkOf(a.Lease.Address)
+	if network == nil {
+		return l.silence(t, "network is gone", nil) // a reload has just taken it away
+	}
+	hostname := a.Lease.Name
+	device := s.DeviceByName(a.Lease.Device)
+	if device != nil {
+		hostname = device.Hostname
+	}
+	t.Reply.YourIPAddr = a.Lease.Address.AsSlice()
+	asked := askedBy(t.Request)
+	if t.Request.MessageType() != dhcpv4.MessageTypeNone {
+		setTimes(t.Reply, asked, a.Duration)
+	}
+	l.configure(t, s, network, device, asked, hostname)
+	if t.Request.MessageType() == dhcpv4.MessageTypeNone {
+		setBootFields(t.Reply, t.ServerID)
+	}
+	l.tell(t, &a, network)
+	return server.Continue
+}
+
+// tell counts and logs what a client got. Only a lease that is new has a line of
+// its own at the level that is usual: renewals come by themselves, many to each
+// lease, and change nothing.
+func (l *Leases) tell(t *transaction, a *lease.Answer, network *site.Network) {
+	args := []any{"address", a.Lease.Address, "client", a.Lease.Client, "network", network.Name,
+		"device", a.Lease.Device, "name", a.Lease.Name, "for", duration(a.Duration)}
+	switch {
+	case a.Kind == lease.Offer:
+		l.metrics.answered(t.label, "offer", "offered")
+		l.log.Debug("offered", args...)
+	case a.Lease.Start.Before(t.began):
+		l.metrics.answered(t.label, "ack", "renewed")
+		l.log.Debug("renewed", args...)
+	default:
+		l.metrics.answered(t.label, "ack", "new")
+		l.lines.leased.Log(l.log.Info, "leased", args...)
+	}
+}
+
+// duration is a lease time as a log line shows it.
+type duration time.Duration
+
+func (d duration) String() string {
+	if time.Duration(d) >= lease.Infinite {
+		return "ever"
+	}
+	return time.Duration(d).String()
+}
+
+// inform answers a client that has its address from elsewhere (RFC 2131 section
+// 4.3.5): options only, no address and no lease time.
+func (l *Leases) inform(t *transaction) server.Verdict {
+	s := t.site
+	at := t.query.ClientAddr
+	if !at.IsValid() && len(t.query.Links) > 0 {
+		at = t.query.Links[0] // it forgot to say
+	}
+	network := s.NetworkOf(at)
+	if network == nil {
+		return l.silence(t, "no network of ours", nil)
+	}
+	device, hostname := s.DeviceOf(t.query.Client.HardwareType, t.Request.ClientHWAddr, []byte(t.query.Client.Identifier)), ""
+	// A device that is known by where it is, or by what it calls itself, is known
+	// here by its lease.
+	if held, ok := l.manager.Lease(t.query.ClientAddr); ok && held.State == lease.Active && held.Client == t.query.Client {
+		hostname = held.Name
+		if d := s.DeviceByName(held.Device); d != nil {
+			device = d
+		}
+	}
+	if device != nil {
+		hostname = device.Hostname
+	}
+	l.configure(t, s, network, device, askedBy(t.Request), hostname)
+	l.metrics.answered(t.label, "ack", "configured")
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug("configured", "address", at, "client", t.query.Client, "network", network.Name)
+	}
+	return server.Continue
+}
+
+// configure writes the options of the site file.
+func (l *Leases) configure(t *transaction, s *site.Site, n *site.Network, d *site.Device, asked *asked, hostname string) {
+	if s != t.site {
+		t.classes = s.ClassesOf(t.marks)
+	}
+	options := s.OptionsFor(n, d, t.classes...)
+	t.Options = &options
+	setOptions(t.Reply, asked, &options, hostname)
+	if v := t.Request.Options.Get(dhcpv4.OptionSubnetSelection); len(v) == 4 {
+		t.Reply.Options[dhcpv4.OptionSubnetSelection.Code()] = v // obeyed, and said so (RFC 3011 section 2)
+	}
+}
+
+// linkName is the network that a message came from, "" if it is none of the site's.
+func linkName(t *transaction) string {
+	if !t.query.Relayed {
+		for i := range t.site.Networks {
+			if n := &t.site.Networks[i]; n.Interface != "" && n.Interface == t.Interface {
+				return n.Name
+			}
+		}
+	}
+	for _, a := range t.query.Links {
+		if n := t.site.NetworkOf(a); n != nil {
+			return n.Name
+		}
+	}
+	return ""
+}
