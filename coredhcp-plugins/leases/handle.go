@@ -15,7 +15,7 @@ import (
 // lines are those that any stranger can cause; each has its own limit, so that
 // none hides another.
 type lines struct {
-	leased, released, naked, declined, full, failed *server.Limited
+	leased, released, naked, declined, full, crowded, failed *server.Limited
 }
 
 func newLines() lines {
@@ -24,7 +24,8 @@ func newLines() lines {
 	ordinary := func() *server.Limited { return server.NewLimitedTo(1000, 10*time.Millisecond) }
 	return lines{
 		leased: ordinary(), released: ordinary(),
-		naked: server.NewLimited(), declined: server.NewLimited(), full: server.NewLimited(), failed: server.NewLimited(),
+		naked: server.NewLimited(), declined: server.NewLimited(), full: server.NewLimited(), crowded: server.NewLimited(),
+		failed: server.NewLimited(),
 	}
 }
 
@@ -104,6 +105,8 @@ func (l *Leases) answer(t *transaction, a lease.Answer, err error) server.Verdic
 		network := linkName(t)
 		l.metrics.exhausted.WithLabelValues(network).Inc()
 		l.lines.full.Log(l.log.Warn, "no free address", "client", t.query.Client, "network", network)
+	case a.Reason == portFull:
+		l.lines.crowded.Log(l.log.Warn, "no address: too many strangers at one port (max-per-port)", "client", t.query.Client, "port", t.query.Port)
 	}
 	return l.silence(t, a.Reason, nil)
 }

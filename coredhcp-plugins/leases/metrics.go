@@ -21,8 +21,12 @@ var typeLabels = map[dhcpv4.MessageType]string{
 	dhcpv4.MessageTypeInform:   "inform",
 }
 
-// noFreeAddress is lease's reason for silence when a client's pools are used up.
-const noFreeAddress = "no free address"
+// Reasons of package lease that the administrator must hear of: a client's pools are
+// used up, or its port has as much of them as it may.
+const (
+	noFreeAddress = "no free address"
+	portFull      = "clients without a reservation have as many addresses at this port as they may"
+)
 
 // reasonLabels are the values of the label "reason" for the reasons of package
 // lease and of this one. What is not here counts as "other": a label must not grow.
@@ -31,9 +35,10 @@ var reasonLabels = map[string]string{
 	"released": "released", "declined": "declined", "not held by this client": "not_held",
 	"failed": "failed", "network is gone": "no_network", "no message type": "no_message_type",
 
-	noFreeAddress:                                              "no_free_address",
-	"too many addresses on offer":                              "too_many_offers",
-	"no usable hardware address":                               "no_client",
+	portFull:                      "port_full",
+	noFreeAddress:                 "no_free_address",
+	"too many addresses on offer": "too_many_offers",
+	"no usable hardware address":  "no_client",
 	"no usable hardware address or client identifier":          "no_client",
 	"no network of ours on this link":                          "no_network",
 	"no network of ours":                                       "no_network",
