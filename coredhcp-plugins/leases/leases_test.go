@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,6 +195,25 @@ func TestEarlierPluginsOptionStays(t *testing.T) {
 	l.Handle(t.Context(), &server.Exchange{Request: r, Reply: reply, Addresses: []netip.Addr{serverID}, ServerID: serverID})
 	if got := reply.Router(); len(got) != 1 || got[0].String() != "192.0.2.99" {
 		t.Errorf("router = %v, want the one that stood there", got)
+	}
+}
+
+// Plugins behind this one work on the options of the client's classes and device.
+func TestOptionsAreHandedOn(t *testing.T) {
+	l := startWith(t, t.TempDir(), new(server.Host), writeSite(t, `
+domain: imaging.example.org
+classes: [{name: phone, vendor-class: Phone, options: {ntp-servers: [ntp1, 192.0.2.3]}}]
+networks: [{name: radiology, subnet: 192.0.2.0/24, pools: [192.0.2.100-192.0.2.199]}]
+`))
+	r := message(t, dhcpv4.WithMessageType(dhcpv4.MessageTypeDiscover), dhcpv4.WithHwAddr(net.HardwareAddr{0, 0, 0x5e, 0, 0x53, 1}), vendorClass("Phone 7"))
+	reply, err := dhcpv4.NewReplyFromRequest(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &server.Exchange{Request: r, Reply: reply, Addresses: []netip.Addr{serverID}, ServerID: serverID}
+	l.Handle(t.Context(), x)
+	if x.Options == nil || !slices.Equal(x.Options.TimeServers, []string{"ntp1.imaging.example.org.", "192.0.2.3"}) {
+		t.Errorf("options %+v", x.Options)
 	}
 }
 

@@ -189,14 +189,20 @@ func (n *NTP) Handle(_ context.Context, x *server.Exchange) server.Verdict {
 	return server.Continue
 }
 
-// servers is the value of option 42 for the network of the client's address.
+// servers is the value of option 42 for the client: as the plugin that gave the
+// address says, else of the network of that address.
 func (n *NTP) servers(x *server.Exchange) []byte {
-	s, r := n.site.Current(), x.Request
-	network := s.NetworkOf(clientAddress(x))
-	device := s.DeviceOf(uint8(r.HWType), r.ClientHWAddr, r.Options.Get(dhcpv4.OptionClientIdentifier))
+	options := x.Options
+	if options == nil {
+		s, r := n.site.Current(), x.Request
+		network := s.NetworkOf(clientAddress(x))
+		device := s.DeviceOf(uint8(r.HWType), r.ClientHWAddr, r.Options.Get(dhcpv4.OptionClientIdentifier))
+		o := s.OptionsFor(network, device)
+		options = &o
+	}
 	resolved := *n.resolved.Load()
 	var value []byte
-	for _, server := range s.OptionsFor(network, device).TimeServers {
+	for _, server := range options.TimeServers {
 		addresses := resolved[server]
 		if a, err := netip.ParseAddr(server); err == nil {
 			addresses = []netip.Addr{a}

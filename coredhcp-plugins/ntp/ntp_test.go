@@ -3,6 +3,7 @@ package ntp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 )
 
 const siteFile = `
@@ -89,6 +91,18 @@ func TestServers(t *testing.T) {
 			}
 		})
 	}
+	t.Run("as the plugin that gave the address says", func(t *testing.T) {
+		r, err := dhcpv4.New(ask, dhcpv4.WithMessageType(dhcpv4.MessageTypeDiscover))
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := &server.Exchange{Request: r, Reply: &dhcpv4.DHCPv4{YourIPAddr: net.IPv4(192, 0, 2, 100), Options: dhcpv4.Options{}},
+			Options: &site.Options{TimeServers: []string{"ntp1.imaging.example.org.", "198.51.100.9"}}} // of a class
+		n.Handle(t.Context(), x)
+		if got := fmt.Sprint(x.Reply.NTPServers()); got != "[192.0.2.5 192.0.2.6 198.51.100.9]" {
+			t.Errorf("servers = %v", got)
+		}
+	})
 	t.Run("before the plugin that gives addresses", func(t *testing.T) {
 		if got := answer(t, n, 9, "0.0.0.0", ask, dhcpv4.WithMessageType(dhcpv4.MessageTypeDiscover)); got != nil {
 			t.Errorf("servers = %v, want none: the network is not known", got)
