@@ -68,15 +68,26 @@ func (p Program) Check() error {
 		_, _, err := udhcpcCommand()
 		return err
 	case Dhclient:
-		if confined, err := os.ReadFile("/sys/module/apparmor/parameters/enabled"); err == nil && confined[0] == 'Y' {
-			// Its profile lets it write nowhere but where the machine's own
-			// leases are, and run no script but the machine's own.
-			if matches, _ := filepath.Glob("/etc/apparmor.d/*dhclient"); len(matches) > 0 {
-				return errors.New("dhclient: confined by AppArmor to the machine's own files")
-			}
+		// Its profile lets it write nowhere but where the machine's own leases
+		// are, and run no script but the machine's own.
+		if err := Confined("dhclient"); err != nil {
+			return err
 		}
 		_, err := LookPath("dhclient")
 		return err
+	}
+	return nil
+}
+
+// Confined says whether AppArmor keeps a program to the machine's own files, so
+// that it cannot be used with a lab's.
+func Confined(program string) error {
+	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	if err != nil || enabled[0] != 'Y' {
+		return nil
+	}
+	if matches, _ := filepath.Glob("/etc/apparmor.d/*" + program); len(matches) > 0 {
+		return fmt.Errorf("%s: confined by AppArmor to the machine's own files", program)
 	}
 	return nil
 }

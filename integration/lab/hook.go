@@ -31,8 +31,13 @@ type event struct {
 // RunHook must be called first in main or TestMain. Where a DHCP client of the
 // lab called the program as its script, it does the script's work and exits:
 // the link is configured as the lease says and the lease is reported to the lab.
-// Otherwise it returns.
+// Where the lab called it to start a program with other files, it becomes that
+// program. Otherwise it returns.
 func RunHook() {
+	if todo := os.Getenv(mountEnv); todo != "" {
+		fmt.Fprintln(os.Stderr, mountAndExec(todo, os.Args))
+		os.Exit(127)
+	}
 	path := os.Getenv(hookEnv)
 	if path == "" {
 		return

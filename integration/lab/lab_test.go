@@ -307,3 +307,40 @@ func TestFreePort(t *testing.T) {
 		seen[port] = true
 	}
 }
+
+// A program with mounts sees other files, and nothing else does.
+func TestMounts(t *testing.T) {
+	l := testLab(t)
+	hosts, dir := filepath.Join(l.Dir, "hosts"), filepath.Join(l.Dir, "state")
+	if err := errors.Join(os.WriteFile(hosts, []byte("other\n"), 0o644), os.Mkdir(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	p, err := l.Start(l.Server, Command{
+		Name: "mounts", Path: "sh", Args: []string{"-c", `cat /etc/hosts; ls -A /mnt; echo kept >/mnt/state/file; echo $$`},
+		Mounts: []Mount{{hosts, "/etc/hosts"}, {"", "/mnt"}, {dir, "/mnt/state"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	if want := fmt.Sprintf("other\nstate\n%d\n", p.PID()); p.Err() != nil || p.Written() != want {
+		t.Errorf("%v, it wrote %q, expected %q", p.Err(), p.Written(), want)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "file")); err != nil || string(text) != "kept\n" {
+		t.Errorf("what it wrote: %q, %v", text, err)
+	}
+	if text, err := os.ReadFile("/etc/hosts"); err != nil || string(text) == "other\n" {
+		t.Errorf("the machine's file: %q, %v", text, err)
+	}
+	if _, err := os.Stat("/mnt/state"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the machine's directory: %v", err)
+	}
+	p, err = l.Start(l.Server, Command{Name: "wrong", Path: "true", Mounts: []Mount{{"/nonexistent", "/mnt"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	if p.Err() == nil || !strings.Contains(p.Written(), `mounting "/nonexistent" on /mnt`) {
+		t.Errorf("%v, it wrote %q", p.Err(), p.Written())
+	}
+}

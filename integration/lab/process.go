@@ -27,6 +27,10 @@ type Command struct {
 	Args []string // without the program's name
 	Env  []string // added to the environment
 	Dir  string   // working directory; default the lab's
+
+	// Mounts are what the program alone sees in place of the machine's own files,
+	// for those programs that cannot be told to use others.
+	Mounts []Mount
 }
 
 // A Process is a program that runs in a namespace. Its output goes to a file.
@@ -65,6 +69,11 @@ func (l *Lab) Start(n *Namespace, c Command) (*Process, error) {
 	// A process group of its own: Ctrl-C in a terminal reaches only the lab,
 	// which then stops its processes in order.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if len(c.Mounts) > 0 {
+		if err := mountFirst(p.cmd, c.Mounts); err != nil {
+			return nil, fmt.Errorf("starting %s: %w", c.Name, err)
+		}
+	}
 	if err := n.Do(p.cmd.Start); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", c.Name, err)
 	}
