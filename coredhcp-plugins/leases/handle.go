@@ -155,18 +155,20 @@ func (l *Leases) grant(t *transaction, a lease.Answer) server.Verdict {
 // its own at the level that is usual: renewals come by themselves, many to each
 // lease, and change nothing.
 func (l *Leases) tell(t *transaction, a *lease.Answer, network *site.Network) {
-	args := []any{"address", a.Lease.Address, "client", a.Lease.Client, "network", network.Name,
-		"device", a.Lease.Device, "name", a.Lease.Name, "for", duration(a.Duration)}
+	line, level, write := "leased", slog.LevelInfo, func(msg string, args ...any) { l.lines.leased.Log(l.log.Info, msg, args...) }
 	switch {
 	case a.Kind == lease.Offer:
 		l.metrics.answered(t.label, "offer", "offered")
-		l.log.Debug("offered", args...)
+		line, level, write = "offered", slog.LevelDebug, l.log.Debug
 	case a.Lease.Start.Before(t.began):
 		l.metrics.answered(t.label, "ack", "renewed")
-		l.log.Debug("renewed", args...)
+		line, level, write = "renewed", slog.LevelDebug, l.log.Debug
 	default:
 		l.metrics.answered(t.label, "ack", "new")
-		l.lines.leased.Log(l.log.Info, "leased", args...)
+	}
+	if l.log.Enabled(context.Background(), level) {
+		write(line, "address", a.Lease.Address, "client", a.Lease.Client, "network", network.Name,
+			"device", a.Lease.Device, "name", a.Lease.Name, "for", duration(a.Duration))
 	}
 }
 

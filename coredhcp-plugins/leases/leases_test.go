@@ -1,6 +1,7 @@
 package leases
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -42,7 +43,7 @@ func start(t *testing.T, dir string) *Leases {
 	return startWith(t, dir, new(server.Host), writeSite(t, siteFile))
 }
 
-func writeSite(t *testing.T, content string) string {
+func writeSite(t testing.TB, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "site.yaml")
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -51,13 +52,13 @@ func writeSite(t *testing.T, content string) string {
 	return path
 }
 
-func startWith(t *testing.T, dir string, host *server.Host, path string) *Leases {
+func startWith(t testing.TB, dir string, host *server.Host, path string) *Leases {
 	t.Helper()
 	p, err := New([]string{"site=" + path, "database=" + dir}, host)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Start(t.Context()); err != nil {
+	if err := p.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

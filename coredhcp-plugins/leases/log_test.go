@@ -1,0 +1,143 @@
+package leases
+
+import (
+	"bytes"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coredhcp/coredhcp/logger"
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/sirupsen/logrus"
+)
+
+// journal is what was logged.
+type journal struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+// take returns the lines of this plugin since the last call, from the message on.
+func (j *journal) take() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var lines []string
+	for line := range strings.Lines(j.text.String()) {
+		if strings.Contains(line, "plugins/leases") {
+			_, line, _ = strings.Cut(line, " msg=")
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	j.text.Reset()
+	return lines
+}
+
+// record has the log written to a journal at a level until the test ends.
+func record(t *testing.T, level logrus.Level) *journal {
+	t.Helper()
+	j := new(journal)
+	log := logger.GetLogger("test").Logger
+	was := log.GetLevel()
+	log.SetOutput(j)
+	log.SetLevel(level)
+	t.Cleanup(func() {
+		log.SetOutput(io.Discard)
+		log.SetLevel(was)
+	})
+	return j
+}
+
+var firstWord = regexp.MustCompile(`[a-z]+`)
+
+// TestLines holds what a network in order writes at each level.
+func TestLines(t *testing.T) {
+	const site = `
+domain: imaging.example.org
+networks: [{name: radiology, subnet: 192.0.2.0/24, pools: [192.0.2.100-192.0.2.199], lease-time: 1h}]
+devices: [{name: ct1, hardware-address: "00:00:5e:00:53:01", address: 192.0.2.11}]
+`
+	for _, tt := range []struct {
+		level logrus.Level
+		want  []string
+	}{
+		{logrus.WarnLevel, []string{"declined"}},
+		{logrus.InfoLevel, []string{"leased", "leased", "released", "nak", "leased", "declined"}},
+		{logrus.DebugLevel, []string{"offered", "leased", "renewed", "offered", "leased", "released", "silent", "silent", "nak", "offered", "leased", "declined", "silent"}},
+	} {
+		t.Run(tt.level.String(), func(t *testing.T) {
+			w := newWire(t, pluginLines(t, site, "")...)
+			j := record(t, tt.level)
+			ct1, c := w.client(0x01), w.client(0x10, hostName("ws7"))
+			a := yours(ct1.gets())
+			ct1.send(dhcpv4.MessageTypeRequest, ciaddr(a))
+			b := yours(c.gets())
+			c.send(dhcpv4.MessageTypeRelease, ciaddr(b))
+			c.send(dhcpv4.MessageTypeRelease, ciaddr(b))
+			c.send(dhcpv4.MessageTypeRequest, requested(addr("203.0.113.9")))
+			b = yours(c.gets())
+			c.send(dhcpv4.MessageTypeDecline, requested(b))
+			var got []string
+			lines := j.take()
+			for _, line := range lines {
+				if first := firstWord.FindString(line); first != "configured" { // the INFORMs that show silence
+					got = append(got, first)
+				}
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("lines %q, want %q\n%s", got, tt.want, strings.Join(lines, "\n"))
+			}
+			if tt.level != logrus.InfoLevel || len(lines) == 0 {
+				return
+			}
+			for _, want := range []string{
+				"address=192.0.2.11", "client=.00:00:5e:00:53:01.?", "network=radiology", "device=ct1", "name=ct1.imaging.example.org.", "for=1h0m0s",
+			} {
+				if !regexp.MustCompile(want).MatchString(lines[0]) {
+					t.Errorf("line %q, want %s in it", lines[0], want)
+				}
+			}
+		})
+	}
+}
+
+// TestLinesAreLimited has every machine of a large site come at once, and a
+// stranger after them.
+func TestLinesAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newLines()
+		count := 0
+		write := func(string, ...any) { count++ }
+		for range 5000 {
+			n.leased.Log(write, "leased")
+		}
+		if count != 1000 {
+			t.Errorf("%d leases at once are named, want 1000", count)
+		}
+		time.Sleep(time.Second)
+		count = 0
+		for range 5000 {
+			n.leased.Log(write, "leased")
+		}
+		if count != 100 {
+			t.Errorf("%d leases in the second after that are named, want 100", count)
+		}
+		count = 0
+		for range 5000 {
+			n.naked.Log(write, "nak")
+		}
+		if count != 5 {
+			t.Errorf("%d NAKs at once are named, want 5", count)
+		}
+	})
+}
