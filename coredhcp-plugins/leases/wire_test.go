@@ -125,6 +125,16 @@ type reply struct {
 // config.yml.
 func newWire(t testing.TB, lines ...string) *wire {
 	t.Helper()
+	text := "server4:\n  listen: ['%" + near + "']\n  plugins:\n"
+	for _, line := range lines {
+		text += "    - " + line + "\n"
+	}
+	return newWireWith(t, text)
+}
+
+// newWireWith does so with a config.yml whose last part is the list of plugins.
+func newWireWith(t testing.TB, text string) *wire {
+	t.Helper()
 	if os.Getenv(namespaceVariable) == "" {
 		t.Skip("no network namespace to be had")
 	}
@@ -154,7 +164,7 @@ func newWire(t testing.TB, lines ...string) *wire {
 	w.must(err)
 	t.Cleanup(func() { _ = w.conn.Close() })
 	go w.read()
-	w.serve(lines)
+	w.serve(text)
 	return w
 }
 
@@ -166,12 +176,8 @@ func (w *wire) must(err error) {
 }
 
 // serve runs a server until the test ends, and returns when it answers.
-func (w *wire) serve(lines []string) {
+func (w *wire) serve(text string) {
 	w.t.Helper()
-	text := "server4:\n  listen: ['%" + near + "']\n  plugins:\n"
-	for _, line := range lines {
-		text += "    - " + line + "\n"
-	}
 	text += "    - spy:\n"
 	path := filepath.Join(w.t.TempDir(), "config.yml")
 	w.must(os.WriteFile(path, []byte(text), 0o600))
