@@ -223,7 +223,7 @@ func (l *Leases) configure(t *transaction, s *site.Site, n *site.Network, d *sit
 	t.Options = &options
 	setOptions(t.Reply, asked, &options, hostname)
 	if v := t.Request.Options.Get(dhcpv4.OptionSubnetSelection); len(v) == 4 {
-		t.Reply.Options[dhcpv4.OptionSubnetSelection.Code()] = v // obeyed, and said so (RFC 3011 section 2)
+		t.Reply.Options[dhcpv4.OptionSubnetSelection.Code()] = v // as it came (RFC 3011 section 2)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
@@ -76,6 +77,9 @@ func send(t *testing.T, l *Leases, mt dhcpv4.MessageType, client byte, modifiers
 		dhcpv4.WithMessageType(mt),
 		dhcpv4.WithHwAddr(net.HardwareAddr{0, 0, 0x5e, 0, 0x53, client}),
 	}, modifiers...)...)
+	if mt == dhcpv4.MessageTypeNone { // BOOTP
+		delete(r.Options, dhcpv4.OptionDHCPMessageType.Code())
+	}
 	reply, err := dhcpv4.NewReplyFromRequest(r)
 	if err != nil {
 		t.Fatal(err)
@@ -294,6 +298,29 @@ func TestDecline(t *testing.T) {
 	}
 	if offer := send(t, l, dhcpv4.MessageTypeDiscover, 0x09); offer != nil {
 		t.Errorf("offer = %v: a declined address rests", offer)
+	}
+}
+
+// Where the database does not work there is no answer.
+func TestNoAnswerOnFailure(t *testing.T) {
+	l := onMemory(t)
+	offer := send(t, l, dhcpv4.MessageTypeDiscover, 0x02)
+	if err := l.manager.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for mt, says := range map[dhcpv4.MessageType][]dhcpv4.Modifier{
+		dhcpv4.MessageTypeDiscover: nil,
+		dhcpv4.MessageTypeRequest:  selecting(offer),
+		dhcpv4.MessageTypeNone:     nil,
+		dhcpv4.MessageTypeRelease:  {dhcpv4.WithClientIP(offer.YourIPAddr)},
+		dhcpv4.MessageTypeDecline:  selecting(offer),
+	} {
+		if reply := send(t, l, mt, 0x02, says...); reply != nil {
+			t.Errorf("%s was answered by %s", mt, reply.Summary())
+		}
+		if n := testutil.ToFloat64(l.metrics.answers.WithLabelValues(typeLabels[mt], "silent", "failed")); n != 1 {
+			t.Errorf("%s: counted %v times as failed", mt, n)
+		}
 	}
 }
 

@@ -127,6 +127,7 @@ networks:
 devices:
   - {name: ct1, hardware-address: "00:00:5e:00:53:01", options: {tftp-server-name: device}}
   - {name: ct2, hardware-address: "00:00:5e:00:53:02", options: {host-name: scanner}}
+  - {name: ct3, hardware-address: "00:00:5e:00:53:03", address: 192.0.2.13, publish: always}
 `, "")...)
 	desk := dhcpv4.WithGeneric(dhcpv4.OptionUserClassInformation, []byte("\x04desk"))
 	for _, tt := range []struct {
@@ -139,6 +140,7 @@ devices:
 		{"class over site, network over class", 0x11, []dhcpv4.Modifier{vendorClass("Phone")}, "31 32 34 32 network "},
 		{"a later class over an earlier", 0x12, []dhcpv4.Modifier{vendorClass("Phone"), desk}, "31 32 34 33 network "},
 		{"device over all", 0x01, []dhcpv4.Modifier{vendorClass("Phone"), desk}, "31 32 34 33 device ct1"},
+		{"a device that is always published is told its name", 0x03, nil, "31 31 34 31 network ct3"},
 		{"a device's host-name", 0x02, nil, "31 31 34 31 network scanner"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -172,7 +172,7 @@ var states = []struct {
 		c := w.client(0x50)
 		a := yours(c.gets())
 		w.want(c.send(dhcpv4.MessageTypeDecline, requested(a), selected(wiredServer.Addr())), dhcpv4.MessageTypeNone)
-		if l, _ := w.lease(a); l.State != lease.Declined || time.Until(l.Expires) < 23*time.Hour {
+		if l := w.becomes(a, lease.Declined); time.Until(l.Expires) < 23*time.Hour {
 			t.Errorf("lease %+v, want it to rest for a day", l)
 		}
 		again := c.gets(requested(a))
@@ -195,9 +195,7 @@ var states = []struct {
 		c := w.client(0x60)
 		a := yours(c.gets())
 		w.want(c.send(dhcpv4.MessageTypeRelease, ciaddr(a), selected(wiredServer.Addr())), dhcpv4.MessageTypeNone)
-		if l, _ := w.lease(a); l.State != lease.Released {
-			t.Errorf("lease %+v, want it released", l)
-		}
+		w.becomes(a, lease.Released)
 		w.client(0x61).gets()
 		if again := yours(c.gets()); again != a {
 			t.Errorf("got %s, want %s again", again, a)

@@ -368,6 +368,21 @@ func (c *client) gets(modifiers ...dhcpv4.Modifier) *reply {
 // lease is the binding of an address, as it is on disk.
 func (w *wire) lease(a netip.Addr) (lease.Lease, bool) { return w.host.Leases().Lease(a) }
 
+// becomes waits until the address is in a state on disk: what is not answered keeps
+// nobody waiting for that.
+func (w *wire) becomes(a netip.Addr, state lease.State) lease.Lease {
+	w.t.Helper()
+	for range 500 {
+		if l, _ := w.lease(a); l.State == state {
+			return l
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	l, _ := w.lease(a)
+	w.t.Fatalf("%s is %s, want it %s", a, l.State, state)
+	return l
+}
+
 // holds reports it unless the client has the address.
 func (w *wire) holds(c *client, a netip.Addr) {
 	w.t.Helper()
