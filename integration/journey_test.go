@@ -73,7 +73,7 @@ func wantDHCID(t *testing.T, m *dhcpv4.DHCPv4, host string) string {
 // and is found by name, by address and as a DICOM service for exactly that time.
 func TestJourney(t *testing.T) {
 	t.Parallel()
-	forEachProgram(t, []lab.Program{lab.Udhcpc, lab.Dhclient, lab.Builtin}, func(t *testing.T, p lab.Program) {
+	forEachProgram(t, []lab.Program{lab.Udhcpc, lab.Dhclient, lab.Dhcpcd, lab.Networkd, lab.Builtin}, func(t *testing.T, p lab.Program) {
 		needs(t, "dig")
 		l := newLab(t)
 		n := startNetwork(t, l, radiology.Options{})

@@ -42,6 +42,8 @@ type Program string
 const (
 	Udhcpc   Program = "udhcpc"   // BusyBox
 	Dhclient Program = "dhclient" // ISC
+	Dhcpcd   Program = "dhcpcd"   // by Roy Marples
+	Networkd Program = "networkd" // systemd
 	Builtin  Program = "built-in" // insomniacslk/dhcp, in this process, over the wire
 	Relay    Program = "relay"    // the same, as a relay that speaks to the server on loopback
 )
@@ -53,7 +55,7 @@ func Programs(m Mode) []Program {
 		return []Program{Relay}
 	}
 	var ps []Program
-	for _, p := range []Program{Udhcpc, Dhclient, Builtin} {
+	for _, p := range []Program{Udhcpc, Dhclient, Dhcpcd, Networkd, Builtin} {
 		if p.Check() == nil {
 			ps = append(ps, p)
 		}
@@ -75,6 +77,12 @@ func (p Program) Check() error {
 		}
 		_, err := LookPath("dhclient")
 		return err
+	case Dhcpcd:
+		_, err := LookPath("dhcpcd")
+		return errors.Join(err, otherUsers())
+	case Networkd:
+		_, err := networkdAccount()
+		return errors.Join(err, otherUsers())
 	}
 	return nil
 }
@@ -103,7 +111,9 @@ func (l *Lab) StartClient(ctx context.Context, p Program, m Machine) (Client, er
 	switch p {
 	case Builtin:
 		return l.startBuiltin(ctx, m)
-	case Udhcpc, Dhclient:
+	case Networkd:
+		return l.startNetworkd(m)
+	case Udhcpc, Dhclient, Dhcpcd:
 		x := &external{lab: l, program: p, machine: m}
 		return x, x.start()
 	}
@@ -138,10 +148,13 @@ func (x *external) start() error {
 		return fmt.Errorf("finding this program: %w", err)
 	}
 	var c Command
-	if x.program == Udhcpc {
+	switch x.program {
+	case Udhcpc:
 		c, err = x.udhcpc(self)
-	} else {
+	case Dhclient:
 		c, err = x.dhclient(self)
+	case Dhcpcd:
+		c, err = x.dhcpcd(self)
 	}
 	if err != nil {
 		return err
@@ -256,9 +269,9 @@ func (x *external) pause(ctx context.Context) error {
 	}
 }
 
-// Renew has udhcpc ask its server again (RENEWING). dhclient does so only when
-// half of the lease has passed, so it is switched off and on again, and asks for
-// the address that stands in its lease file (INIT-REBOOT).
+// Renew has udhcpc ask its server again (RENEWING). The others do so only when
+// half of the lease has passed, so they are switched off and on again, and ask
+// for the address that stands in their lease file (INIT-REBOOT).
 func (x *external) Renew(ctx context.Context) (Lease, error) {
 	if x.program == Udhcpc {
 		if err := x.process.Signal(udhcpcRenew); err != nil {
@@ -278,6 +291,10 @@ func (x *external) Release(ctx context.Context) error {
 	switch x.program {
 	case Udhcpc:
 		if err := x.process.Signal(udhcpcRelease); err != nil {
+			return err
+		}
+	case Dhcpcd:
+		if err := x.process.Signal(dhcpcdRelease); err != nil {
 			return err
 		}
 	case Dhclient:

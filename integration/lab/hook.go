@@ -21,6 +21,9 @@ import (
 // script, adds what happened.
 const hookEnv = "DICOMNAM_LAB_HOOK"
 
+// reportEnv is set for a DHCP client that configures the link itself.
+const reportEnv = "DICOMNAM_LAB_HOOK_REPORTS"
+
 // An event is what a DHCP client told its script: one line of JSON in the event
 // file. An event without a lease is the loss of it, or a failure.
 type event struct {
@@ -55,7 +58,8 @@ func hook(path string, args []string, env func(string) string) error {
 		name string
 		err  error
 	)
-	// dhclient hands all over in the environment, udhcpc the reason as argument.
+	// dhclient and dhcpcd hand all over in the environment, under the same names;
+	// udhcpc the reason as argument.
 	if e.Reason = env("reason"); e.Reason != "" {
 		name = env("interface")
 		e.Lease, err = dhclientLease(e.Reason, env)
@@ -67,6 +71,9 @@ func hook(path string, args []string, env func(string) string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", e.Reason, err)
+	}
+	if env(reportEnv) != "" {
+		return record(path, e)
 	}
 	link, err := netlink.LinkByName(name)
 	if err != nil {

@@ -316,8 +316,8 @@ func TestMounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, err := l.Start(l.Server, Command{
-		Name: "mounts", Path: "sh", Args: []string{"-c", `cat /etc/hosts; ls -A /mnt; echo kept >/mnt/state/file; echo $$`},
-		Mounts: []Mount{{hosts, "/etc/hosts"}, {"", "/mnt"}, {dir, "/mnt/state"}},
+		Name: "mounts", Path: "sh", Args: []string{"-c", `cat /etc/hosts; echo x 2>/dev/null >/etc/hosts && echo written; ls -A /mnt; echo kept >/mnt/state/file; echo $$`},
+		Mounts: []Mount{{hosts, "/etc/hosts", true}, {Target: "/mnt"}, {dir, "/mnt/state", false}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -335,7 +335,7 @@ func TestMounts(t *testing.T) {
 	if _, err := os.Stat("/mnt/state"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the machine's directory: %v", err)
 	}
-	p, err = l.Start(l.Server, Command{Name: "wrong", Path: "true", Mounts: []Mount{{"/nonexistent", "/mnt"}}})
+	p, err = l.Start(l.Server, Command{Name: "wrong", Path: "true", Mounts: []Mount{{Source: "/nonexistent", Target: "/mnt"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

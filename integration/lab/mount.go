@@ -14,8 +14,9 @@ import (
 
 // A Mount lies over a file or directory of the machine, for one program.
 type Mount struct {
-	Source string // a file or directory; "": an empty directory in memory
-	Target string // which exists, or is inside an earlier mount and is then made
+	Source   string // a file or directory; "": an empty directory in memory
+	Target   string // which exists, or is inside an earlier mount and is then made
+	ReadOnly bool
 }
 
 // mountEnv holds what mountAndExec has to do.
@@ -71,5 +72,8 @@ func (m Mount) mount() error {
 			return err
 		}
 	}
-	return unix.Mount(m.Source, m.Target, "", unix.MS_BIND, "")
+	if err := unix.Mount(m.Source, m.Target, "", unix.MS_BIND, ""); err != nil || !m.ReadOnly {
+		return err
+	}
+	return unix.Mount("", m.Target, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")
 }

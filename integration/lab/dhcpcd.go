@@ -1,0 +1,55 @@
+//go:build linux
+
+package lab
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// dhcpcdRelease has dhcpcd give its lease back and end.
+const dhcpcdRelease = syscall.SIGALRM
+
+func (x *external) dhcpcd(self string) (Command, error) {
+	// Leases lie where it was compiled to have them.
+	state := x.file(".state")
+	if err := os.Mkdir(state, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return Command{}, err
+	}
+	// By default it asks for what is in the machine's dhcpcd.conf, and probes an
+	// address for five seconds before it uses it.
+	conf := "noarp\nnoipv6rs\nrequire dhcp_server_identifier\n"
+	for _, o := range wanted {
+		conf += "option " + strconv.Itoa(int(o.Code())) + "\n"
+	}
+	if x.machine.Hostname != "" {
+		conf += "hostname " + x.machine.Hostname + "\n"
+	}
+	if err := os.WriteFile(x.file(".conf"), []byte(conf), 0o644); err != nil {
+		return Command{}, err
+	}
+	return Command{
+		Name: string(Dhcpcd), Path: "dhcpcd",
+		Args: []string{
+			"--nobackground", "--debug", "--ipv4only", "--config", x.file(".conf"), "--script", self,
+			"--env", hookEnv + "=" + x.events, "--env", reportEnv + "=1", Link,
+		},
+		Mounts: []Mount{{Target: "/run"}, {Source: state, Target: "/var/lib/dhcpcd"}},
+	}, nil
+}
+
+// otherUsers says why a program cannot change its user: an ordinary user's
+// namespace has that one user only.
+func otherUsers() error {
+	users, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return err
+	}
+	if f := strings.Fields(string(users)); len(f) == 3 && f[2] == "1" {
+		return errors.New("the user namespace has one user only")
+	}
+	return nil
+}

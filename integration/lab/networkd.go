@@ -1,0 +1,166 @@
+//go:build linux
+
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/vishvananda/netlink"
+)
+
+// networkd is the client of systemd-networkd, which runs here without the rest
+// of systemd. It calls no script: its leases are seen on the wire and the link.
+type networkd struct {
+	lab     *Lab
+	machine Machine
+	process *Process
+	seen    int   // messages on the wire that were looked at
+	lease   Lease // the last
+}
+
+const networkdPath = "/lib/systemd/systemd-networkd"
+
+// networkdAccount is the user that the program becomes.
+func networkdAccount() (*user.User, error) {
+	if _, err := os.Stat(networkdPath); err != nil {
+		return nil, err
+	}
+	return user.Lookup("systemd-network")
+}
+
+func (l *Lab) startNetworkd(m Machine) (Client, error) {
+	n := &networkd{lab: l, machine: m}
+	return n, n.start()
+}
+
+func (n *networkd) start() error {
+	account, err := networkdAccount()
+	if err != nil {
+		return err
+	}
+	uid, err := strconv.Atoi(account.Uid)
+	if err != nil {
+		return err
+	}
+	gid, err := strconv.Atoi(account.Gid)
+	if err != nil {
+		return err
+	}
+	// Both belong to the machine, and outlive the process.
+	base := filepath.Join(n.lab.Dir, "networkd-"+strings.ReplaceAll(n.machine.MAC.String(), ":", ""))
+	state, config := filepath.Join(base, "netif"), filepath.Join(base, "network")
+	for _, dir := range []string{config, filepath.Join(state, "leases"), filepath.Join(state, "links"), filepath.Join(state, "lldp")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := errors.Join(os.Chown(filepath.Dir(dir), uid, gid), os.Chown(dir, uid, gid)); err != nil {
+			return err
+		}
+	}
+	text := "[Match]\nName=" + Link + "\n" +
+		"[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\n" +
+		"[DHCPv4]\nClientIdentifier=mac\nUseMTU=yes\nUseHostname=no\nUseTimezone=no\nRequestOptions=2 28\n"
+	if n.machine.Hostname != "" {
+		text += "Hostname=" + n.machine.Hostname + "\n"
+	} else {
+		text += "SendHostname=no\n"
+	}
+	if err := os.WriteFile(filepath.Join(config, Link+".network"), []byte(text), 0o644); err != nil {
+		return err
+	}
+	n.seen = len(n.lab.wire.Messages())
+	n.process, err = n.lab.Start(n.lab.Client, Command{
+		Name: string(Networkd), Path: networkdPath,
+		Env: []string{"SYSTEMD_LOG_LEVEL=debug", "SYSTEMD_LOG_TARGET=console"},
+		Mounts: []Mount{
+			{Target: "/run"},
+			{Source: state, Target: "/run/systemd/netif"},
+			{Source: config, Target: "/run/systemd/network"},
+			// Where it cannot be written there is no udev, and so nothing to wait for.
+			{Source: "/sys", Target: "/sys", ReadOnly: true},
+		},
+	})
+	return err
+}
+
+// Lease waits for an ACK that was not looked at yet, and its address on the link.
+func (n *networkd) Lease(ctx context.Context) (Lease, error) {
+	for {
+		messages := n.lab.wire.Messages()
+		for n.seen < len(messages) {
+			m := messages[n.seen]
+			n.seen++
+			if !m.Sent && m.MessageType() == dhcpv4.MessageTypeAck && slices.Equal(m.ClientHWAddr, n.machine.MAC) {
+				n.lease = leaseOf(m.DHCPv4)
+				return n.lease, n.configured(ctx)
+			}
+		}
+		if err := n.pause(ctx); err != nil {
+			return Lease{}, fmt.Errorf("waiting for a lease: %w", err)
+		}
+	}
+}
+
+func (n *networkd) configured(ctx context.Context) error {
+	for {
+		found := false
+		err := n.lab.Client.Do(func() error {
+			link, err := netlink.LinkByName(Link)
+			if err != nil {
+				return err
+			}
+			have, err := netlink.AddrList(link, netlink.FAMILY_V4)
+			found = slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.Equal(*ipv4Address(n.lease.Prefix())) })
+			return err
+		})
+		if err != nil || found {
+			return err
+		}
+		if err := n.pause(ctx); err != nil {
+			return fmt.Errorf("waiting for %s on the link: %w", n.lease.Address, err)
+		}
+	}
+}
+
+// pause is between two looks at what the program does.
+func (n *networkd) pause(ctx context.Context) error {
+	select {
+	case <-n.process.Done():
+		return fmt.Errorf("%s ended: %v", Networkd, n.process.Err())
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Millisecond):
+		return nil
+	}
+}
+
+// Renew switches it off and on again.
+func (n *networkd) Renew(ctx context.Context) (Lease, error) {
+	n.Kill()
+	if err := n.start(); err != nil {
+		return Lease{}, err
+	}
+	return n.Lease(ctx)
+}
+
+// Release ends it: it gives back what it has.
+func (n *networkd) Release(ctx context.Context) error {
+	since := time.Now()
+	if err := n.process.Stop(); err != nil {
+		return err
+	}
+	_, err := n.lab.wire.WaitRelease(ctx, since, n.lease.Address)
+	return err
+}
+
+func (n *networkd) Kill() { n.process.Kill() }
