@@ -17,7 +17,8 @@ import (
 
 // A Client is a DHCP client that runs in the lab for one machine.
 type Client interface {
-	// Lease waits for the client's first lease.
+	// Lease waits for the client's first lease, and then for the next that a
+	// server gave or confirmed.
 	Lease(ctx context.Context) (Lease, error)
 	// Renew has the server confirm the lease, and returns what it confirmed.
 	// Before it, Lease must have returned one.
@@ -128,6 +129,7 @@ type external struct {
 	process *Process
 	events  string // path
 	read    int    // events that were looked at
+	leases  int    // of them that brought one
 	lease   Lease  // the last
 }
 
@@ -139,7 +141,7 @@ func (x *external) file(suffix string) string {
 }
 
 func (x *external) start() error {
-	x.events, x.read = x.file(".events"), 0
+	x.events, x.read, x.leases = x.file(".events"), 0, 0
 	if err := os.Remove(x.events); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -233,7 +235,7 @@ func (x *external) Lease(ctx context.Context) (Lease, error) {
 			e := events[x.read]
 			x.read++
 			if e.Lease != nil {
-				x.lease = *e.Lease
+				x.leases, x.lease = x.leases+1, *e.Lease
 				return x.lease, x.settle(ctx)
 			}
 		}
@@ -249,7 +251,7 @@ func (x *external) settle(ctx context.Context) error {
 	if x.program != Dhclient {
 		return nil
 	}
-	for !strings.Contains(x.process.Written(), "\nbound to ") {
+	for strings.Count(x.process.Written(), "\nbound to ") < x.leases {
 		if err := x.pause(ctx); err != nil {
 			return fmt.Errorf("waiting for the lease to be written: %w", err)
 		}
@@ -285,6 +287,10 @@ func (x *external) Renew(ctx context.Context) (Lease, error) {
 	}
 	return x.Lease(ctx)
 }
+
+// AskNow has udhcpc ask its server again (RENEWING), and does not wait for an
+// answer. Without one it asks any server (REBINDING).
+func (x *external) AskNow() error { return x.process.Signal(udhcpcRenew) }
 
 func (x *external) Release(ctx context.Context) error {
 	since := time.Now()
