@@ -300,7 +300,7 @@ func (x *external) Release(ctx context.Context) error {
 			return err
 		}
 	case Dhcpcd:
-		if err := x.process.Signal(dhcpcdRelease); err != nil {
+		if err := x.endDhcpcd(ctx); err != nil {
 			return err
 		}
 	case Dhclient:

@@ -3,11 +3,14 @@
 package lab
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // dhcpcdRelease has dhcpcd give its lease back and end.
@@ -39,6 +42,23 @@ func (x *external) dhcpcd(self string) (Command, error) {
 		},
 		Mounts: []Mount{{Target: "/run"}, {Source: state, Target: "/var/lib/dhcpcd"}},
 	}, nil
+}
+
+// endDhcpcd has it give its lease back, and returns when it has ended. It may not
+// hear a signal that comes while its script runs, so it is told until it has.
+func (x *external) endDhcpcd(ctx context.Context) error {
+	for {
+		if err := x.process.Signal(dhcpcdRelease); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+		select {
+		case <-x.process.Done():
+			return nil
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the end of dhcpcd: %w", ctx.Err())
+		}
+	}
 }
 
 // otherUsers says why a program cannot change its user: an ordinary user's

@@ -1,0 +1,126 @@
+//go:build linux
+
+package integration
+
+import (
+	"net"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	leasedb "github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+	"github.com/dicomnam/dicomnam/integration/lab"
+)
+
+const exchanges = 2000
+
+// The network of RFC 2544, since those of RFC 5737 have too few addresses.
+var (
+	perfServer = netip.MustParsePrefix("198.18.0.1/16")
+	perfRelay  = netip.MustParsePrefix("198.18.0.2/16")
+	perfSite   = `domain: imaging.example.org
+networks:
+  - name: big
+    subnet: 198.18.0.0/16
+    pools: [198.18.16.0-198.18.31.255]
+    lease-time: 1h
+`
+	perfConfig = `server4:
+  listen: ["%eth0"]
+  plugins:
+    - server_id: 198.18.0.1
+    - leases: site=SITE database=DATABASE
+`
+)
+
+// Kea's perfdhcp is a relay with 2,000 clients, of which some renew meanwhile.
+// Each gets an answer to every message and an address that no other has, and
+// what was acknowledged outlives SIGKILL.
+func TestPerfdhcp(t *testing.T) {
+	t.Parallel()
+	needs(t, "perfdhcp")
+	if mode == lab.Loopback {
+		t.Skip("no network namespaces here")
+	}
+	l, err := lab.New(lab.Config{Mode: mode, Server: perfServer, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx := timeout(t, patience)
+	if err := l.Plug(ctx, net.HardwareAddr{0x00, 0x00, 0x5e, 0x00, 0x53, 0x20}); err != nil {
+		t.Fatal(err)
+	}
+	err = l.Client.Do(func() error {
+		link, err := netlink.LinkByName(lab.Link)
+		if err != nil {
+			return err
+		}
+		address, err := netlink.ParseAddr(perfRelay.String())
+		if err != nil {
+			return err
+		}
+		return netlink.AddrAdd(link, address)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	site, config, database := filepath.Join(l.Dir, "site.yaml"), filepath.Join(l.Dir, "config.yml"), filepath.Join(l.Dir, "leases")
+	writeFile(t, site, perfSite)
+	writeFile(t, config, perfConfig)
+	edit(t, config, "SITE", site)
+	edit(t, config, "DATABASE", database)
+	server, err := l.Start(l.Server, lab.Command{
+		Name: "coredhcp", Path: filepath.Join(binaries(t), "coredhcp"), Args: []string{"--conf", config},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.WaitUDP(ctx, 67); err != nil {
+		t.Fatal(err)
+	}
+
+	count := strconv.Itoa(exchanges)
+	perf, err := l.Start(l.Client, lab.Command{Name: "perfdhcp", Path: "perfdhcp", Args: []string{
+		"-4", "-l", lab.Link, "-b", "mac=02:00:00:00:00:00", "-u", // check that addresses are unique
+		"-R", count, "-n", count, "-r", "400", "-f", "100", "-d", "5", "-W", "1000000", perfServer.Addr().String(),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, perf)
+	server.Kill()
+	if perf.Err() != nil {
+		t.Errorf("perfdhcp: %v", perf.Err())
+	}
+	for _, kind := range []string{"DISCOVER-OFFER", "REQUEST-ACK", `REQUEST-ACK \(renewal\)`} {
+		re := regexp.MustCompile(`Statistics for: ` + kind + `\*+\nsent packets: (\d+)\nreceived packets: (\d+)\ndrops: 0\n` +
+			`(?:.*\n){2}rejected leases: 0\nnon unique addresses: 0\n`)
+		if m := re.FindStringSubmatch(perf.Written()); m == nil || m[1] != m[2] || m[1] == "0" {
+			t.Errorf("%s: %q\n%s", kind, m, perf.Written())
+		}
+	}
+
+	manager, err := leasedb.Open(database, leasedb.Config{}, leasedb.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	holders := map[string]netip.Addr{}
+	for got := range manager.Leases() {
+		if got.State == leasedb.Active {
+			holders[got.Client.String()] = got.Address
+		}
+	}
+	if len(holders) != exchanges {
+		t.Errorf("%d clients with a lease, expected %d", len(holders), exchanges)
+	}
+}
