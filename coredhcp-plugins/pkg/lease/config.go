@@ -38,6 +38,7 @@ var wellKnown = []string{"wpad", "isatap", "localhost"}
 type network struct {
 	Network
 	pools []*pool
+	fixed tally      // reserved addresses
 	wire  []*network // this network, then those of the same shared network
 }
 
@@ -100,6 +101,7 @@ func newIndex(c Config) (*index, error) {
 			x.interfaces[n.Interface] = append(x.interfaces[n.Interface], n)
 		}
 	}
+	x.measure()
 	return x, errors.Join(errs...)
 }
 

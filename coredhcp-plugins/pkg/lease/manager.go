@@ -245,6 +245,7 @@ func (m *Manager) Reload(c Config) error {
 	}
 	old := m.conf
 	m.conf = x
+	m.recount(x, old)
 	if x.samePools(old) {
 		for i, p := range x.pools {
 			o := old.pools[i]

@@ -227,6 +227,34 @@ func (f *fixture) check() {
 			}
 		}
 	}
+	pools, fixed := map[*pool]tally{}, map[*network]tally{}
+	for a, b := range f.bindings {
+		p := f.conf.poolOf(a)
+		add := func(t tally) tally {
+			if b.state == Active {
+				t.active++
+			} else if b.state == Declined {
+				t.declined++
+			}
+			return t
+		}
+		switch n := f.conf.networkOf(a); {
+		case f.conf.reserved[a] != nil:
+			fixed[n] = add(fixed[n])
+		case p != nil && !f.conf.withheld(a):
+			pools[p] = add(pools[p])
+		}
+	}
+	for _, n := range f.conf.networks {
+		if n.fixed != fixed[n] {
+			f.Fatalf("%s: counted %+v, there are %+v", n.Name, n.fixed, fixed[n])
+		}
+	}
+	for _, p := range f.conf.pools {
+		if p.tally != pools[p] {
+			f.Fatalf("%v-%v: counted %+v, there are %+v", p.first, p.last, p.tally, pools[p])
+		}
+	}
 	ports := map[uint64]portUse{}
 	for _, b := range f.bindings {
 		if b.port != 0 {

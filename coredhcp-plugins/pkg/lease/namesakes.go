@@ -28,7 +28,8 @@ func (m *Manager) namesakes(b *binding) []*binding {
 	return list
 }
 
-// index gives a binding another record and keeps Manager.owned, Manager.declined and Manager.ports. Caller holds mu.
+// index gives a binding another record and keeps what is counted and found by it: Manager.owned, Manager.declined,
+// Manager.ports and Stats. Caller holds mu.
 func (m *Manager) index(b *binding, r record) {
 	if b.owned && (!r.owned || b.name != r.name) {
 		without(m.owned, b.name, b)
@@ -37,7 +38,13 @@ func (m *Manager) index(b *binding, r record) {
 		without(m.declined, b.client.hardware(), b)
 	}
 	old := b.record
+	if old.state != r.state {
+		m.conf.count(b, takeAway)
+	}
 	b.record = r
+	if old.state != r.state {
+		m.conf.count(b, 1)
+	}
 	if old.port != r.port {
 		m.countPort(old.port, -1, 0)
 		m.countPort(r.port, 1, 0)

@@ -14,6 +14,8 @@ type pool struct {
 	first, last netip.Addr
 	clients     Clients
 	class       string
+	size        uint64                    // addresses that can be given away
+	tally       tally                     // of these
 	cursor      netip.Addr                // no address from here on was given by choose; zero: all were
 	passed      *btree.BTreeG[netip.Addr] // before the cursor, and yet never used: offers that were not taken
 	free        *btree.BTreeG[*binding]   // used before and free now, the one free for longest first

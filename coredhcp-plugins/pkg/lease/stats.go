@@ -1,43 +1,97 @@
 package lease
 
-import "net/netip"
+import (
+	"maps"
+	"net/netip"
+)
 
-// Stats counts what is decided, also if it is not yet on stable storage.
+// tally counts addresses in one state: those of a pool, or the reserved ones of a network.
+type tally struct{ active, declined uint64 }
+
+// count adds a binding in its state to what Stats tells, or takes it away. Caller holds mu.
+func (x *index) count(b *binding, add uint64) {
+	if b.state != Active && b.state != Declined {
+		return
+	}
+	var t *tally
+	if x.reserved[b.addr] != nil {
+		if n := x.networkOf(b.addr); n != nil {
+			t = &n.fixed
+		}
+	} else if p := x.poolOf(b.addr); p != nil && !x.withheld(b.addr) {
+		t = &p.tally
+	}
+	switch {
+	case t == nil:
+	case b.state == Active:
+		t.active += add
+	default:
+		t.declined += add
+	}
+}
+
+// takeAway is what count adds to take away.
+const takeAway = ^uint64(0)
+
+// measure counts the addresses of the pools that can be given away.
+func (x *index) measure() {
+	for _, p := range x.pools {
+		p.size = distance(p.first, p.last) + 1
+	}
+	withheld := maps.Clone(x.excluded)
+	for a := range x.reserved {
+		withheld[a] = struct{}{}
+	}
+	for a := range withheld {
+		if p := x.poolOf(a); p != nil {
+			p.size--
+		}
+	}
+}
+
+// recount makes the counts of an index that takes the place of another one. Caller holds mu.
+func (m *Manager) recount(x, old *index) {
+	same := x.samePools(old) && maps.Equal(x.excluded, old.excluded) && len(x.reserved) == len(old.reserved)
+	for a := range x.reserved {
+		same = same && old.reserved[a] != nil
+	}
+	for _, n := range x.networks {
+		if was := old.networkOf(n.Prefix.Addr()); was != nil && was.Prefix == n.Prefix {
+			n.fixed = was.fixed
+		} else {
+			same = false
+		}
+	}
+	if same {
+		for i, p := range x.pools {
+			p.tally = old.pools[i].tally
+		}
+		return
+	}
+	for _, n := range x.networks {
+		n.fixed = tally{}
+	}
+	for _, b := range m.bindings {
+		x.count(b, 1)
+	}
+}
+
+// Stats counts what is decided, also if it is not yet on stable storage. It costs what is on offer, at most MaxOffers, and
+// nothing for each lease.
 func (m *Manager) Stats() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := Stats{Bindings: len(m.bindings), Offers: len(m.offers.byAddress), Removals: len(m.removals), Refused: m.refused}
-	of := map[*network]*NetworkStats{}
 	s.Networks = make([]NetworkStats, len(m.conf.networks))
+	of := map[*network]*NetworkStats{}
 	for i, n := range m.conf.networks {
-		s.Networks[i].Network = n.Name
-		of[n] = &s.Networks[i]
+		w := &s.Networks[i]
+		of[n] = w
+		w.Network, w.Fixed = n.Name, n.fixed.active
 		for _, p := range n.pools {
-			s.Networks[i].Size += distance(p.first, p.last) + 1
-		}
-	}
-	for a := range m.conf.reserved {
-		if p := m.conf.poolOf(a); p != nil {
-			of[p.network].Size--
-		}
-	}
-	for a := range m.conf.excluded {
-		if p := m.conf.poolOf(a); p != nil && m.conf.reserved[a] == nil {
-			of[p.network].Size--
-		}
-	}
-	for a, b := range m.bindings {
-		n := m.conf.networkOf(a)
-		if n == nil {
-			continue
-		}
-		switch pooled := m.conf.poolOf(a) != nil && !m.conf.withheld(a); {
-		case m.conf.reserved[a] != nil && b.state == Active:
-			of[n].Fixed++
-		case pooled && b.state == Active:
-			of[n].Active++
-		case pooled && b.state == Declined:
-			of[n].Declined++
+			w.Size += p.size
+			w.Active += p.tally.active
+			w.Declined += p.tally.declined
 		}
 	}
 	for a := range m.offers.byAddress {
