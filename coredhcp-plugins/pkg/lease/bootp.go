@@ -22,7 +22,6 @@ func (m *Manager) BOOTP(ctx context.Context, q Query) (Answer, error) {
 }
 
 func (m *Manager) bootp(q *Query) (Answer, *group, error) {
-	var buf [2 + maxIdentifier]byte
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -31,7 +30,7 @@ func (m *Manager) bootp(q *Query) (Answer, *group, error) {
 	if !q.Client.valid() {
 		return silent("no usable hardware address"), nil, nil
 	}
-	w := m.ask(q, buf[:0])
+	w := m.ask(q)
 	if w.reservation == nil {
 		return silent("BOOTP client without a reservation"), nil, nil
 	}
@@ -50,7 +49,7 @@ func (m *Manager) bootp(q *Query) (Answer, *group, error) {
 	b := m.bindings[a]
 	if b != nil && b.held(w.t.el) && !m.owns(w, b) { // by DHCP
 		w.Client = b.client.client()
-		w.key = w.Client.appendKey(w.key[:0])
+		w.key = w.Client.appendKey(w.keyBuf[:0])
 	}
 	if b != nil && b.held(w.t.el) && b.end == never && m.dirty[b] == nil && m.keeps(w, b) {
 		return Answer{Kind: Ack, Lease: m.lease(a, &b.record, w.t), Duration: Infinite}, nil, nil

@@ -10,13 +10,23 @@ import (
 // being synced. Manager.mu guards it until the committer takes it; err is written before done is closed.
 type group struct {
 	steps  []step
-	writes []write
+	writes batch
 	sync   bool // false: only confirmations, which may be lost
 	count  int  // transactions
 	done   chan struct{}
 	err    error
 	after  after
 }
+
+// unused is memory of groups that are over, for those to come.
+type unused struct {
+	steps   []step
+	writes  batch
+	pending []*pending
+}
+
+// maxUnused bounds what is kept of one group, in changes.
+const maxUnused = 4096
 
 // step is one change in memory and how to take it back.
 type step struct {
@@ -33,26 +43,48 @@ type pending struct {
 	committed record // in state 0: there is no binding
 }
 
-func newGroup() *group { return &group{done: make(chan struct{})} }
+// newGroup begins a group. Caller holds mu.
+func (m *Manager) newGroup() *group {
+	g := &group{done: make(chan struct{}), steps: m.used.steps, writes: m.used.writes}
+	m.used.steps, m.used.writes = nil, batch{}
+	return g
+}
+
+// reuse keeps the memory of a group that is over. Caller holds mu.
+func (m *Manager) reuse(g *group) {
+	if cap(g.steps) <= maxUnused {
+		clear(g.steps)
+		m.used.steps = g.steps[:0]
+		m.used.writes = batch{g.writes.data[:0], g.writes.changes[:0]}
+	}
+	g.steps, g.writes = nil, batch{}
+}
 
 // change replaces a binding's record, as part of the transactions that are committed next. Caller holds mu.
 func (m *Manager) change(b *binding, r record, t moment) {
 	p := m.dirty[b]
 	if p == nil {
-		p = &pending{committed: b.record}
+		if n := len(m.used.pending); n > 0 {
+			p, m.used.pending = m.used.pending[n-1], m.used.pending[:n-1]
+		} else {
+			p = new(pending)
+		}
+		p.committed = b.record
 		m.dirty[b] = p
 	}
 	p.changes++
 	m.next.steps = append(m.next.steps, step{b: b, before: b.record, after: r})
 	m.set(b, r)
-	m.next.writes = append(m.next.writes, write{string(appendBindingKey(nil, b.addr)), m.encode(&r, t)})
+	m.next.writes.set(
+		func(buf []byte) []byte { return appendBindingKey(buf, b.addr) },
+		func(buf []byte) []byte { return m.encode(buf, &r, t) })
 }
 
 // bindingOf returns the binding of an address; it makes one, in state 0, if there is none. Caller holds mu.
 func (m *Manager) bindingOf(a netip.Addr) *binding {
 	b := m.bindings[a]
 	if b == nil {
-		b = &binding{addr: a, heap: -1}
+		b = m.newBinding(a)
 		m.bindings[a] = b
 		if p := m.conf.poolOf(a); p != nil {
 			p.passed.Delete(a)
@@ -61,17 +93,28 @@ func (m *Manager) bindingOf(a netip.Addr) *binding {
 	return b
 }
 
+// newBinding makes a binding in state 0, many at once. Caller holds mu.
+func (m *Manager) newBinding(a netip.Addr) *binding {
+	if len(m.slab) == 0 {
+		m.slab = make([]binding, 64)
+	}
+	b := &m.slab[0]
+	m.slab = m.slab[1:]
+	b.addr, b.heap = a, -1
+	return b
+}
+
 // addRemoval says that a name must go away. Caller holds mu.
 func (m *Manager) addRemoval(r *removal) {
 	m.changeRemoval(r.key(), r)
-	m.next.writes = append(m.next.writes, write{r.key(), r.append(nil)})
+	m.next.writes.set(literal(r.key()), r.append)
 }
 
 // dropRemoval takes it back, because it is done or because the name is wanted again. Caller holds mu.
 func (m *Manager) dropRemoval(key string) {
 	if m.removals[key] != nil {
 		m.changeRemoval(key, nil)
-		m.next.writes = append(m.next.writes, write{key, nil})
+		m.next.writes.remove(literal(key))
 	}
 }
 
@@ -131,10 +174,10 @@ func (m *Manager) commit() {
 			return
 		}
 		g := m.next
-		m.next = newGroup()
+		m.next = m.newGroup()
 		m.mu.Unlock()
 		begin := time.Now()
-		doubt, err := m.store.write(g.writes, g.sync)
+		doubt, err := m.store.write(&g.writes, g.sync)
 		if m.tell != nil {
 			m.tell(CommitInfo{Transactions: g.count, Took: time.Since(begin), Err: err})
 		}
@@ -142,7 +185,7 @@ func (m *Manager) commit() {
 		if err != nil {
 			// What was decided meanwhile may build on what is now taken back, so it goes first.
 			late := m.next
-			m.next = newGroup()
+			m.next = m.newGroup()
 			m.undo(late, err)
 			m.undo(g, err)
 			if doubt {
@@ -153,6 +196,7 @@ func (m *Manager) commit() {
 		for i := range g.steps {
 			m.settle(&g.steps[i], true)
 		}
+		m.reuse(g)
 		m.end(g)
 	}
 }
@@ -189,6 +233,9 @@ func (m *Manager) settle(s *step, committed bool) {
 			return
 		}
 		delete(m.dirty, s.b)
+		if *p = (pending{}); len(m.used.pending) < maxUnused {
+			m.used.pending = append(m.used.pending, p)
+		}
 		m.names.settleBinding(m, s.b)
 		return
 	}
@@ -213,13 +260,13 @@ func (m *Manager) repair(g *group) {
 			m.store.repair(string(appendBindingKey(nil, s.b.addr)), nil)
 		default:
 			b := m.bindings[s.b.addr]
-			m.store.repair(string(appendBindingKey(nil, b.addr)), m.encode(&b.record, t))
+			m.store.repair(string(appendBindingKey(nil, b.addr)), m.encode(nil, &b.record, t))
 		}
 	}
 }
 
-// encode is a record as it goes to disk. Caller holds mu.
-func (m *Manager) encode(r *record, t moment) []byte {
+// encode appends a record as it goes to disk. Caller holds mu.
+func (m *Manager) encode(buf []byte, r *record, t moment) []byte {
 	s := storedBinding{
 		client: r.client.client(), state: r.state, published: r.published, owned: r.owned, infinite: r.end == never,
 		version: r.version, start: milliseconds(t.at(r.start)), seconds: r.seconds, events: r.events, port: r.port, name: r.name,
@@ -230,5 +277,5 @@ func (m *Manager) encode(r *record, t moment) []byte {
 	if r.device != nil {
 		s.device = *r.device
 	}
-	return s.append(make([]byte, 0, 64+len(s.name)+len(s.client.HardwareAddr)+len(s.client.Identifier)))
+	return s.append(buf)
 }

@@ -351,7 +351,9 @@ func TestLostConfirmation(t *testing.T) {
 func TestUnsyncedIsBounded(t *testing.T) {
 	f := open(t, testConfig())
 	for i := range 2*maxUnsynced + 10 {
-		if _, err := f.store.write([]write{{fmt.Sprint(i), []byte{}}}, false); err != nil {
+		var w batch
+		w.set(literal(fmt.Sprint(i)), literal(""))
+		if _, err := f.store.write(&w, false); err != nil {
 			t.Fatal(err)
 		}
 		if len(f.store.unsynced) > maxUnsynced {

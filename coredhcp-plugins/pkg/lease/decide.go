@@ -9,19 +9,22 @@ import (
 
 // asker is the client of a query, and what is known of it.
 type asker struct {
-	*Query
-	key         []byte
+	Query
+	key         []byte // in keyBuf
+	keyBuf      [2 + maxIdentifier]byte
 	reservation *Reservation // of its device, or nil
 	t           moment
 	ended       bool // a lease was ended together with the Nak
 	infinite    bool // its lease does not end
 }
 
-// ask begins a decision. Caller holds mu.
-func (m *Manager) ask(q *Query, buf []byte) *asker {
+// ask begins a decision. There is one at a time, so there is one asker. Caller holds mu.
+func (m *Manager) ask(q *Query) *asker {
 	t := m.now()
 	m.endOffers(t)
-	w := &asker{Query: q, key: q.Client.appendKey(buf), t: t}
+	w := &m.asker
+	w.Query, w.t, w.ended, w.infinite = *q, t, false, false
+	w.key = w.Client.appendKey(w.keyBuf[:0])
 	w.reservation = m.identify(w)
 	return w
 }
@@ -70,7 +73,6 @@ func (m *Manager) Discover(ctx context.Context, q Query) (Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return Answer{}, err
 	}
-	var buf [2 + maxIdentifier]byte
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -79,7 +81,7 @@ func (m *Manager) Discover(ctx context.Context, q Query) (Answer, error) {
 	if !q.Client.valid() {
 		return silent("no usable hardware address or client identifier"), nil
 	}
-	w := m.ask(&q, buf[:0])
+	w := m.ask(&q)
 	nets := m.conf.linked(&q)
 	if len(nets) == 0 {
 		return silent("no network of ours on this link"), nil
@@ -120,7 +122,6 @@ func (m *Manager) Request(ctx context.Context, q Query) (Answer, error) {
 }
 
 func (m *Manager) request(q *Query) (Answer, *group, error) {
-	var buf [2 + maxIdentifier]byte
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -129,7 +130,7 @@ func (m *Manager) request(q *Query) (Answer, *group, error) {
 	if !q.Client.valid() {
 		return silent("no usable hardware address or client identifier"), nil, nil
 	}
-	w := m.ask(q, buf[:0])
+	w := m.ask(q)
 	var ans Answer
 	switch {
 	case given(q.SelectedServer):
@@ -156,7 +157,7 @@ func (m *Manager) selecting(w *asker) Answer {
 		}
 		return silent("another server was selected")
 	}
-	nets := m.conf.linked(w.Query)
+	nets := m.conf.linked(&w.Query)
 	if len(nets) == 0 {
 		return silent("no network of ours on this link")
 	}
@@ -172,7 +173,7 @@ func (m *Manager) selecting(w *asker) Answer {
 
 // rebooting answers a client that remembers an address: INIT-REBOOT.
 func (m *Manager) rebooting(w *asker) Answer {
-	nets := m.conf.linked(w.Query)
+	nets := m.conf.linked(&w.Query)
 	if len(nets) == 0 {
 		return silent("no network of ours on this link")
 	}
@@ -193,7 +194,7 @@ func (m *Manager) rebooting(w *asker) Answer {
 // only in what Links tells: in RENEWING its address is trusted to tell the network.
 func (m *Manager) renewing(w *asker) Answer {
 	n := m.conf.networkOf(w.ClientAddr)
-	nets := m.conf.linked(w.Query)
+	nets := m.conf.linked(&w.Query)
 	own := m.bindings[w.ClientAddr]
 	if own != nil && !m.owns(w, own) {
 		own = nil
@@ -384,9 +385,12 @@ func (m *Manager) draw(w *asker, n *network, a netip.Addr, b *binding) record {
 		old = b.record
 	}
 	same := b != nil && m.owns(w, b)
-	if same && b.client.client() == w.Client {
+	switch o := m.offers.byClient[string(w.key)]; {
+	case same && b.client.client() == w.Client:
 		r.client = b.client
-	} else {
+	case o != nil && o.client.client() == w.Client:
+		r.client = o.client
+	default:
 		r.client = pack(w.Client)
 	}
 	if same && old.state == Active {

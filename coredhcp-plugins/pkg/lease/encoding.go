@@ -51,8 +51,10 @@ type storedBinding struct {
 	device, name     string
 }
 
-func appendBindingKey(b []byte, a netip.Addr) []byte {
-	b = append(b, keyBinding)
+func appendBindingKey(b []byte, a netip.Addr) []byte { return appendKeyOf(b, keyBinding, a) }
+
+func appendKeyOf(b []byte, what byte, a netip.Addr) []byte {
+	b = append(b, what)
 	if a.Is4() {
 		o := a.As4()
 		return append(b, o[:]...)
@@ -161,9 +163,7 @@ type storedEvent struct {
 }
 
 func appendEventKey(b []byte, a netip.Addr, number uint32) []byte {
-	b = appendBindingKey(b, a)
-	b[0] = keyEvent
-	return append(b, byte(number%maxEvents))
+	return append(appendKeyOf(b, keyEvent, a), byte(number%maxEvents))
 }
 
 func (s *storedEvent) append(b []byte) []byte {

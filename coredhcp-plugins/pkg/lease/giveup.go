@@ -58,7 +58,6 @@ func (m *Manager) giveUp(ctx context.Context, q *Query, a netip.Addr, f func(*bi
 		return false, err
 	}
 	g, err := func() (*group, error) {
-		var buf [2 + maxIdentifier]byte
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if m.closed {
@@ -67,7 +66,7 @@ func (m *Manager) giveUp(ctx context.Context, q *Query, a netip.Addr, f func(*bi
 		if !q.Client.valid() || given(q.SelectedServer) && q.SelectedServer != q.ServerID {
 			return nil, nil
 		}
-		w := m.ask(q, buf[:0])
+		w := m.ask(q)
 		b := m.bindings[a]
 		if b == nil || b.state != Active || !m.owns(w, b) {
 			return nil, nil

@@ -32,9 +32,9 @@ func (m *Manager) tellEnd(b *binding, s State, end int64, t moment) {
 	if b.device != nil {
 		e.device = *b.device
 	}
-	m.next.writes = append(m.next.writes, write{string(appendEventKey(nil, b.addr, e.number)), e.append(nil)})
+	m.next.writes.set(func(buf []byte) []byte { return appendEventKey(buf, b.addr, e.number) }, e.append)
 	if keep := m.eventsKept(); keep < maxEvents && e.number >= keep {
-		m.next.writes = append(m.next.writes, write{string(appendEventKey(nil, b.addr, e.number-keep)), nil})
+		m.next.writes.remove(func(buf []byte) []byte { return appendEventKey(buf, b.addr, e.number-keep) })
 	}
 }
 

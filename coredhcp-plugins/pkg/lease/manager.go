@@ -36,6 +36,7 @@ type Manager struct {
 	committed chan struct{} // closed when the committer ends
 
 	mu            sync.Mutex // guards all below
+	asker         asker      // whom it is decided about
 	work          sync.Cond  // something in next, or closed
 	closed        bool
 	conf          *index
@@ -52,8 +53,10 @@ type Manager struct {
 	removals      map[string]*removal
 	chosen        map[netip.Addr]int // removals of names that clients chose, by address
 	names         nameQueue
-	next          *group   // what is decided and not yet in the committer's hands
-	ended         []*group // those whose fate is known and was not told yet
+	next          *group    // what is decided and not yet in the committer's hands
+	ended         []*group  // those whose fate is known and was not told yet
+	used          unused    // memory of groups that are over
+	slab          []binding // those that were not made yet
 	dirty         map[*binding]*pending
 	dirtyRemovals map[string]int
 	runUntil      int64 // what Run waits for
@@ -72,7 +75,7 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 		clock: o.Now, log: o.Logger, tell: o.Committed, conf: x, maxOffers: MaxOffers,
 		wake: make(chan struct{}, 1), committed: make(chan struct{}),
 		bindings: map[netip.Addr]*binding{}, clients: map[string]*binding{}, owned: map[string][]*binding{}, declined: map[HardwareAddress][]*binding{},
-		ports: map[uint64]portUse{}, offers: newOffers(), removals: map[string]*removal{}, chosen: map[netip.Addr]int{}, names: newNameQueue(), next: newGroup(),
+		ports: map[uint64]portUse{}, offers: newOffers(), removals: map[string]*removal{}, chosen: map[netip.Addr]int{}, names: newNameQueue(), next: &group{done: make(chan struct{})},
 		dirty: map[*binding]*pending{}, dirtyRemovals: map[string]int{}, runUntil: math.MaxInt64,
 	}
 	m.work.L = &m.mu
@@ -196,7 +199,7 @@ func (m *Manager) loadBinding(key, value []byte, wall time.Time, devices map[str
 		r.device = devices[s.device]
 	}
 	m.version = max(m.version, s.version)
-	b := &binding{addr: a, heap: -1}
+	b := m.newBinding(a)
 	m.index(b, r)
 	m.bindings[a] = b
 	if b.known() {
@@ -271,11 +274,11 @@ func (m *Manager) Reload(c Config) error {
 			}
 		}
 	}
-	for e := m.offers.order.Front(); e != nil; {
-		o := e.Value.(*offer)
-		e = e.Next()
+	for next := m.offers.first; next != nil; {
+		o := next
+		next = o.next
 		// An offer that is withdrawn needlessly does no harm: its client gets the address if it asks for it.
-		w := &asker{Query: &Query{Client: o.client.client()}, reservation: x.reservation(o.client.client())}
+		w := &asker{Query: Query{Client: o.client.client()}, reservation: x.reservation(o.client.client())}
 		if !x.permitted(o.addr, w) {
 			m.withdraw(o)
 		}

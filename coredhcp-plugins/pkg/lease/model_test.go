@@ -301,8 +301,14 @@ func (f *fixture) check() {
 	for _, p := range f.conf.pools {
 		listed -= p.free.Len() + p.resting.Len()
 	}
-	if known != 0 || ending != len(f.ends) || listed != 0 || len(f.offers.byAddress) != len(f.offers.byClient) || f.offers.order.Len() != len(f.offers.byClient) {
+	order := 0
+	for o := f.offers.first; o != nil; o = o.next {
+		if order++; f.offers.byAddress[o.addr] != o || o.next != nil && o.next.end < o.end || o.next == nil && f.offers.last != o {
+			f.Fatalf("offer %+v", o)
+		}
+	}
+	if known != 0 || ending != len(f.ends) || listed != 0 || len(f.offers.byAddress) != len(f.offers.byClient) || order != len(f.offers.byClient) {
 		f.Fatalf("indexes: %d known, %d of %d ending, %d listed, offers %d %d %d", known, ending, len(f.ends), listed,
-			len(f.offers.byAddress), len(f.offers.byClient), f.offers.order.Len())
+			len(f.offers.byAddress), len(f.offers.byClient), order)
 	}
 }

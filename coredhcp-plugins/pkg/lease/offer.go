@@ -1,32 +1,56 @@
 package lease
 
-import (
-	"container/list"
-	"net/netip"
-)
+import "net/netip"
 
 // offers are the addresses that clients were offered and have not asked for yet. They are in memory only: after a
 // restart a client that asks for its offered address gets it if it is still free.
 type offers struct {
-	byClient  map[string]*offer
-	byAddress map[netip.Addr]*offer
-	order     *list.List // of *offer, the next to end first
+	byClient    map[string]*offer
+	byAddress   map[netip.Addr]*offer
+	first, last *offer // the next to end first
+	spare       *offer // one that is over, to be used again; chained by next
 }
 
 type offer struct {
-	addr   netip.Addr
-	client packed
-	port   uint64 // where it counts; 0: nowhere
-	end    int64  // nanoseconds since Open
-	place  *list.Element
+	addr       netip.Addr
+	client     packed
+	port       uint64 // where it counts; 0: nowhere
+	end        int64  // nanoseconds since Open
+	prev, next *offer
 }
 
 func newOffers() offers {
-	return offers{byClient: map[string]*offer{}, byAddress: map[netip.Addr]*offer{}, order: list.New()}
+	return offers{byClient: map[string]*offer{}, byAddress: map[netip.Addr]*offer{}}
 }
 
 // of is the offer of an address, or nil.
 func (o *offers) of(a netip.Addr) *offer { return o.byAddress[a] }
+
+// append puts an offer at the end of the order.
+func (o *offers) append(e *offer) {
+	e.prev, e.next = o.last, nil
+	if o.last == nil {
+		o.first = e
+	} else {
+		o.last.next = e
+	}
+	o.last = e
+}
+
+// cut takes an offer out of the order.
+func (o *offers) cut(e *offer) {
+	if e.prev == nil {
+		o.first = e.next
+	} else {
+		e.prev.next = e.next
+	}
+	if e.next == nil {
+		o.last = e.prev
+	} else {
+		e.next.prev = e.prev
+	}
+	e.prev, e.next = nil, nil
+}
 
 // offer keeps an address for a client for OfferTime; what the client was offered before, and whom the address was
 // offered to, is forgotten. It returns false when too many addresses are on offer, which keeps no device of the site from
@@ -36,7 +60,8 @@ func (m *Manager) offer(w *asker, n *network, a netip.Addr) bool {
 	if o := m.offers.byClient[string(w.key)]; o != nil {
 		if o.addr == a && o.port == port {
 			o.end = w.t.el + int64(OfferTime)
-			m.offers.order.MoveToBack(o.place)
+			m.offers.cut(o)
+			m.offers.append(o)
 			return true
 		}
 		m.withdraw(o)
@@ -47,9 +72,14 @@ func (m *Manager) offer(w *asker, n *network, a netip.Addr) bool {
 	if len(m.offers.byAddress) >= m.maxOffers && w.reservation == nil {
 		return false
 	}
-	o := &offer{addr: a, client: pack(w.Client), port: port, end: w.t.el + int64(OfferTime)}
+	o := m.offers.spare
+	if o == nil {
+		o = new(offer)
+	}
+	m.offers.spare = o.next
+	*o = offer{addr: a, client: pack(w.Client), port: port, end: w.t.el + int64(OfferTime)}
+	m.offers.append(o)
 	m.countPort(port, 0, 1)
-	o.place = m.offers.order.PushBack(o)
 	m.offers.byClient[o.client.key()] = o
 	m.offers.byAddress[a] = o
 	if b := m.bindings[a]; b != nil {
@@ -58,22 +88,21 @@ func (m *Manager) offer(w *asker, n *network, a netip.Addr) bool {
 	return true
 }
 
-// withdraw ends an offer; the address is free again unless it was given away. Caller holds mu.
+// withdraw ends an offer, which must not be used any more; the address is free again unless it was given away. Caller
+// holds mu.
 func (m *Manager) withdraw(o *offer) {
-	m.offers.order.Remove(o.place)
+	m.offers.cut(o)
 	delete(m.offers.byClient, o.client.key())
 	delete(m.offers.byAddress, o.addr)
 	m.countPort(o.port, 0, -1)
 	m.list(o.addr)
+	*o = offer{next: m.offers.spare}
+	m.offers.spare = o
 }
 
 // endOffers withdraws the offers whose time is over. Caller holds mu.
 func (m *Manager) endOffers(t moment) {
-	for e := m.offers.order.Front(); e != nil; e = m.offers.order.Front() {
-		o := e.Value.(*offer)
-		if o.end > t.el {
-			return
-		}
-		m.withdraw(o)
+	for m.offers.first != nil && m.offers.first.end <= t.el {
+		m.withdraw(m.offers.first)
 	}
 }

@@ -57,7 +57,7 @@ func (m *Manager) counts(w *asker, n *network) uint64 {
 // full says whether clients that nobody knows took as much at the asker's port as they may, so that it can have no address
 // of the network. Caller holds mu.
 func (m *Manager) full(w *asker, n *network) bool {
-	most := m.conf.maxAt(w.Query)
+	most := m.conf.maxAt(&w.Query)
 	if most == 0 {
 		return false
 	}

@@ -236,15 +236,9 @@ func (d *database) broken() error {
 	return nil
 }
 
-// write is one change of the database.
-type write struct {
-	key   string
-	value []byte // nil: delete
-}
-
 // write commits the changes as one batch and, if sync is set, returns when it is on stable storage. With an error, doubt
 // says that the changes may be on disk all the same.
-func (s *store) write(writes []write, sync bool) (doubt bool, err error) {
+func (s *store) write(writes *batch, sync bool) (doubt bool, err error) {
 	d := s.current()
 	if d == nil || d.failed.Load() {
 		if d, err = s.reopen(); err != nil {
@@ -258,27 +252,31 @@ func (s *store) write(writes []write, sync bool) (doubt bool, err error) {
 		clear(s.unsynced)
 	}
 	if len(s.wrongs) > 0 {
-		repair := make([]write, 0, len(s.wrongs))
+		var repair batch
 		for k, v := range s.wrongs {
-			repair = append(repair, write{k, v})
+			if v == nil {
+				repair.remove(literal(k))
+			} else {
+				repair.set(literal(k), literal(v))
+			}
 		}
-		if err := d.commit(repair, true); err != nil {
+		if err := d.commit(&repair, true); err != nil {
 			return false, err
 		}
 		clear(s.wrongs)
 	}
-	sync = sync || len(s.unsynced)+len(writes) > maxUnsynced
+	sync = sync || len(s.unsynced)+len(writes.changes) > maxUnsynced
 	if err := d.commit(writes, sync); err != nil {
 		return true, err
 	}
 	if sync {
 		clear(s.unsynced)
-	} else {
-		for _, w := range writes {
-			s.unsynced[w.key] = w.value
-		}
+		return true, nil
 	}
-	return true, nil
+	return true, writes.each(func(key, value []byte) error {
+		s.unsynced[string(key)] = bytes.Clone(value)
+		return nil
+	})
 }
 
 func (s *store) current() *database {
@@ -291,18 +289,17 @@ func (s *store) current() *database {
 func (s *store) repair(key string, value []byte) { s.wrongs[key] = value }
 
 // commit writes a batch. Pebble panics, or says so in its log alone, when its log cannot be written.
-func (d *database) commit(writes []write, sync bool) (err error) {
+func (d *database) commit(writes *batch, sync bool) (err error) {
 	defer d.recover(&err)
 	b := d.NewBatch()
-	for _, w := range writes {
-		if w.value == nil {
-			err = b.Delete([]byte(w.key), nil)
-		} else {
-			err = b.Set([]byte(w.key), w.value, nil)
+	err = writes.each(func(key, value []byte) error {
+		if value == nil {
+			return b.Delete(key, nil)
 		}
-		if err != nil {
-			return errors.Join(err, b.Close())
-		}
+		return b.Set(key, value, nil)
+	})
+	if err != nil {
+		return errors.Join(err, b.Close())
 	}
 	o := pebble.NoSync
 	if sync {
@@ -414,7 +411,7 @@ func (s *store) discard() {
 func (s *store) close() error {
 	var err error
 	if d := s.current(); len(s.wrongs) > 0 || len(s.unsynced) > 0 && (d == nil || d.failed.Load()) {
-		_, err = s.write(nil, true)
+		_, err = s.write(new(batch), true)
 	}
 	if s.again != nil {
 		if d, oerr := s.again.patiently(); oerr != nil {
