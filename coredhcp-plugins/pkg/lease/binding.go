@@ -17,7 +17,7 @@ type record struct {
 	device     *string
 	start, end int64  // nanoseconds since Open; end of a free address: when it became free
 	version    uint64 // of what DNS shall show
-	port       uint64 // where an Active lease of a client that nobody knows counts (see port.go); 0: nowhere
+	port       uint64 // of a client that nobody knows, where it counts or counted (see port.go); 0: nowhere
 	seconds    uint32 // the lease time that was given
 	events     uint32 // the clients' times on the address that are over (see history.go)
 	state      State

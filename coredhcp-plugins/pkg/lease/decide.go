@@ -91,7 +91,7 @@ func (m *Manager) Discover(ctx context.Context, q Query) (Answer, error) {
 		return silent("no free address"), nil
 	}
 	n := m.conf.networkOf(a)
-	if m.full(w, n) {
+	if m.full(w, n, a) {
 		return silent(reasonFull), nil
 	}
 	if !m.offer(w, n, a) {
@@ -224,7 +224,7 @@ func (m *Manager) renewing(w *asker) Answer {
 }
 
 func (m *Manager) grantUnlessFull(w *asker, a netip.Addr) Answer {
-	if m.full(w, m.conf.networkOf(a)) {
+	if m.full(w, m.conf.networkOf(a), a) {
 		return nak(reasonFull)
 	}
 	return m.grant(w, a)
@@ -400,12 +400,7 @@ func (m *Manager) draw(w *asker, n *network, a netip.Addr, b *binding) record {
 		r.device = &w.reservation.Device
 	}
 	r.events = old.events
-	if w.reservation == nil {
-		r.port = hashPort(w.Port)
-		if same && old.state == Active && old.port != 0 && w.stays() {
-			r.port = old.port // a renewal by unicast does not tell
-		}
-	}
+	r.port = w.port(b, same)
 	r.name, r.owned = m.name(w, n, a, same, &old)
 	r.version = old.version
 	if same && old.state == Active && r.name == old.name {
@@ -490,13 +485,14 @@ func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 // finish takes a binding from its client: with it goes its name. Caller holds mu and submits.
 func (m *Manager) finish(b *binding, s State, end int64, t moment) {
 	r := b.record
+	if b.state == Active && s == Released && b.end <= t.el {
+		s, end = Expired, b.end // before it was given back
+	}
 	if b.state == Active {
 		m.tellEnd(b, s, min(end, t.el), t)
 		r.events++
 	}
-	if r.state, r.end = s, end; s != Declined {
-		r.port = 0
-	}
+	r.state, r.end = s, end
 	if r.name != "" {
 		m.dropName(b, t)
 		r.name, r.published, r.owned = "", false, false

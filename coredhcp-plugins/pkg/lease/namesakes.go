@@ -45,9 +45,9 @@ func (m *Manager) index(b *binding, r record) {
 	if old.state != r.state {
 		m.conf.count(b, 1)
 	}
-	if old.port != r.port {
-		m.countPort(old.port, -1, 0)
-		m.countPort(r.port, 1, 0)
+	if p, q := old.countsAt(), r.countsAt(); p != q {
+		m.countPort(p, -1, 0)
+		m.countPort(q, 1, 0)
 	}
 	if r.owned && (!old.owned || old.name != r.name) {
 		m.owned[r.name] = append(m.owned[r.name], b)

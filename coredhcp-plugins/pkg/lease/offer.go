@@ -56,7 +56,7 @@ func (o *offers) cut(e *offer) {
 // offered to, is forgotten. It returns false when too many addresses are on offer, which keeps no device of the site from
 // an address. Caller holds mu.
 func (m *Manager) offer(w *asker, n *network, a netip.Addr) bool {
-	port := m.counts(w, n)
+	port := m.counts(w, n, a)
 	if o := m.offers.byClient[string(w.key)]; o != nil {
 		if o.addr == a && o.port == port {
 			o.end = w.t.el + int64(OfferTime)

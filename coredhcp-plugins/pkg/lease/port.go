@@ -1,5 +1,7 @@
 package lease
 
+import "net/netip"
+
 // Whoever invents hardware addresses could take every address of a pool. So what clients without a reservation take at one
 // Query.Port is counted and bounded: addresses that they hold, that they declined and that rest, and that are on offer to
 // them. A binding carries the hash of its port, on disk too, so that the counts are right after a restart; a collision
@@ -40,9 +42,30 @@ func (x *index) maxAt(q *Query) int {
 	return x.maxPerPort
 }
 
+// countsAt is the port where a record counts; 0 if it counts nowhere.
+func (r *record) countsAt() uint64 {
+	if r.state == Active || r.state == Declined {
+		return r.port
+	}
+	return 0
+}
+
+// port is where the asker's lease of the address with binding b counts, which is its own if same is set. What goes on with
+// a lease goes on where that was: a renewal by unicast does not tell, and who could come to another port by it could
+// gather there what it had at this one before.
+func (w *asker) port(b *binding, same bool) uint64 {
+	switch {
+	case w.reservation != nil:
+		return 0
+	case same && b.port != 0 && w.stays():
+		return b.port
+	}
+	return hashPort(w.Port)
+}
+
 // counts is the port at which an address counts that the asker is about to be offered or given; 0 if it counts nowhere:
 // its device has a reservation, or it holds that address, or one that it gives up with it. Caller holds mu.
-func (m *Manager) counts(w *asker, n *network) uint64 {
+func (m *Manager) counts(w *asker, n *network, a netip.Addr) uint64 {
 	if w.reservation != nil {
 		return 0
 	}
@@ -51,17 +74,18 @@ func (m *Manager) counts(w *asker, n *network) uint64 {
 			return 0
 		}
 	}
-	return hashPort(w.Port)
+	own := m.bindings[a]
+	return w.port(own, own != nil && m.owns(w, own))
 }
 
 // full says whether clients that nobody knows took as much at the asker's port as they may, so that it can have no address
-// of the network. Caller holds mu.
-func (m *Manager) full(w *asker, n *network) bool {
+// the address. Caller holds mu.
+func (m *Manager) full(w *asker, n *network, a netip.Addr) bool {
 	most := m.conf.maxAt(&w.Query)
 	if most == 0 {
 		return false
 	}
-	port := m.counts(w, n)
+	port := m.counts(w, n, a)
 	if port == 0 {
 		return false
 	}

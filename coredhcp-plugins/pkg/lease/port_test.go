@@ -140,3 +140,23 @@ func TestKnownClientsAreNotStarved(t *testing.T) {
 		t.Errorf("a device without an address in this network: %s", o.Reason)
 	}
 }
+
+// TestPortIsKept has strangers let leases end at a port, gather others there, and come back to the first by unicast.
+func TestPortIsKept(t *testing.T) {
+	f := open(t, portConfig())
+	for i := range byte(3) {
+		f.get(at(query(client(100+i), link2), "port1"))
+	}
+	f.clock.advance(2 * time.Hour)
+	f.expireAll()
+	f.reopen(portConfig())
+	for i := range byte(3) {
+		f.get(at(query(client(110+i), link2), "port1"))
+	}
+	for i := range byte(3) {
+		q := at(query(client(100+i), link2), "eth0")
+		if a := f.request(renewing(q, addr(fmt.Sprintf("198.51.100.%d", []byte{10, 11, 13}[i])))); a.Kind == Ack {
+			t.Errorf("%d more", i+1)
+		}
+	}
+}
