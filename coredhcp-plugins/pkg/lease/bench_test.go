@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"runtime"
@@ -18,8 +19,8 @@ import (
 
 // BenchmarkExchange is DISCOVER and REQUEST of new clients, 64 at a time, on a database on disk.
 func BenchmarkExchange(b *testing.B) {
-	for _, held := range []int{0, 100_000} {
-		b.Run(map[int]string{0: "empty", 100_000: "held=100k"}[held], func(b *testing.B) {
+	for _, held := range []int{0, 10_000, 100_000, 1_000_000} {
+		b.Run(fmt.Sprintf("held=%d", held), func(b *testing.B) {
 			m := filled(b, filepath.Join(b.TempDir(), "leases"), nil, held)
 			defer m.Close()
 			begin := processTime()
@@ -63,19 +64,72 @@ func BenchmarkAlone(b *testing.B) {
 	}
 }
 
-// BenchmarkOpen is the start with 100,000 leases.
+// BenchmarkOpen is the start with leases of which each address has a past.
 func BenchmarkOpen(b *testing.B) {
-	fs := vfs.NewMem()
-	if err := filled(b, "leases", fs, 100_000).Close(); err != nil {
-		b.Fatal(err)
+	for _, held := range []int{100_000, 1_000_000} {
+		b.Run(fmt.Sprintf("held=%d", held), func(b *testing.B) {
+			dir := filepath.Join(b.TempDir(), "leases")
+			m := filled(b, dir, nil, held)
+			past(b, m, held)
+			if err := m.Close(); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				m, err := Open(dir, wideConfig(4_000_000), Options{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				if err := m.Close(); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+		})
 	}
+}
+
+// past gives every lease of numbered clients back and takes it again.
+func past(b testing.TB, m *Manager, held int) {
+	var next atomic.Int64
+	parallel(held, 256, func() { change(b, m, int(next.Add(1)-1)) })
+}
+
+// change is RELEASE and then REQUEST of the same address.
+func change(t testing.TB, m *Manager, n int) {
+	m.mu.Lock()
+	a := m.clients[numbered(n).Key()].addr
+	m.mu.Unlock()
+	q := Query{Client: numbered(n), Links: []netip.Addr{wideLink}, ServerID: server, ClientAddr: a}
+	if ended, err := m.Release(context.Background(), q); err != nil || !ended {
+		t.Error(ended, err)
+	}
+	q.ClientAddr, q.Requested = netip.Addr{}, a
+	if ans, err := m.Request(context.Background(), q); err != nil || ans.Kind != Ack {
+		t.Error(ans, err)
+	}
+}
+
+// BenchmarkChange is what history costs most: RELEASE and REQUEST, 64 at a time.
+func BenchmarkChange(b *testing.B) {
+	const held = 10_000
+	m := filled(b, filepath.Join(b.TempDir(), "leases"), nil, held)
+	defer m.Close()
+	var next atomic.Int64
+	begin := processTime()
+	b.ResetTimer()
+	parallel(b.N, 64, func() { change(b, m, int(next.Add(1))%held) })
+	b.StopTimer()
+	b.ReportMetric(float64(processTime()-begin)/float64(b.N)/1e3, "cpu-us/op")
+}
+
+// BenchmarkStats is a scrape with leases.
+func BenchmarkStats(b *testing.B) {
+	m := filled(b, "leases", vfs.NewMem(), 100_000)
+	defer m.Close()
 	for b.Loop() {
-		m, err := Open("leases", wideConfig(4_000_000), Options{FS: fs})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := m.Close(); err != nil {
-			b.Fatal(err)
+		if s := m.Stats(); s.Networks[0].Active != 100_000 {
+			b.Fatalf("%+v", s)
 		}
 	}
 }
