@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/coredns/caddy"
+	"github.com/dicomnam/dicomnam/plugin/pkg/zone"
+
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -112,13 +114,14 @@ func TestUpdateBehindStalledDisk(t *testing.T) {
 	s := start(t, block(fmt.Sprintf("site %s\nallow %s * *", write(t, t.TempDir(), "site.yaml", siteYAML), key)))
 	z := s.handler().zones[domain].zone.Load()
 	stalled, goOn, done := make(chan bool), make(chan bool), make(chan bool)
+	stall := sync.OnceFunc(func() {
+		close(stalled)
+		<-goOn
+	})
+	z.Configure(zone.Config{Committed: func(uint32) { stall() }})
 	go func() {
 		defer close(done)
-		z.Update(t.Context(), nil, []dns.RR{rr(t, "x.imaging.example.org. 300 A 192.0.2.1")}, func(string, uint16) bool {
-			close(stalled)
-			<-goOn
-			return false
-		})
+		z.Update(t.Context(), nil, []dns.RR{rr(t, "x.imaging.example.org. 300 A 192.0.2.1")}, func(string, uint16) bool { return true })
 	}()
 	<-stalled
 	resume := sync.OnceFunc(func() { close(goOn); <-done })

@@ -25,6 +25,8 @@ type Candidate struct {
 	order []string         // keys of over, as they came
 	pack  *packer
 
+	read map[string]bool // if not nil: the keys that were asked for from outside
+
 	explicitSOA bool // an SOA record of the transaction itself gave the serial
 	cuts        bool // there may be a node for which isCut holds
 }
@@ -38,6 +40,9 @@ func (c *Candidate) RRset(name string, t uint16) []dns.RR {
 	key, ok := c.apex.keyOf(name)
 	if !ok {
 		return nil
+	}
+	if c.read != nil {
+		c.read[key] = true
 	}
 	if set := c.get(key).set(t); set != nil {
 		return set.records()
@@ -340,6 +345,12 @@ type difference struct {
 	removed, added []delta
 	content        bool     // false: nothing that anyone can ask for; only whose some records are
 	revision       revision // of a change of content that was accepted
+}
+
+// merge adds a difference at other names.
+func (d *difference) merge(o *difference) {
+	d.removed, d.added = append(o.removed, d.removed...), append(o.added, d.added...)
+	d.content = d.content || o.content
 }
 
 // octets is by how much the difference makes the zone larger, uncompressed.

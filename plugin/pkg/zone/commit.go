@@ -19,6 +19,7 @@ type job struct {
 	zone  *Zone
 	run   func(c *Candidate) verdict // a transaction
 	after bool                       // run Derive
+	site  *replacement               // a transaction that was prepared
 	rules *Derive                    // that the zone gets if run succeeds; nil: it keeps its own
 	exec  func() error               // other work, alone
 
@@ -235,7 +236,11 @@ func (s *Store) transact(j *job, p *pending) error {
 	if d.empty() {
 		return nil
 	}
+	if j.site != nil {
+		z.master = j.site.rebase(&z.master)
+	}
 	c.install(&z.master, &d)
+	z.tell(c, j.site)
 	p.changes = append(p.changes, d)
 	if d.content {
 		p.log = z.master.journal.add(p.log, d.revision, z.master.octets)
@@ -260,6 +265,9 @@ func (s *Store) evaluate(j *job, c *Candidate, d *difference) (v verdict) {
 	var err error
 	if *d, err = c.difference(); err != nil {
 		return failed(err)
+	}
+	if j.site != nil {
+		d.merge(&j.site.diff)
 	}
 	if d.empty() {
 		return accepted

@@ -62,16 +62,25 @@ type logEntry struct {
 
 // add appends a revision, and drops what does not fit beside a zone of the size. It tells both in the order of doing.
 func (j *journal) add(log []logEntry, r revision, size int) []logEntry {
-	log = append(log, logEntry{number: j.first + uint64(len(j.revisions)), value: r.value})
-	j.revisions = append(j.revisions, r)
-	j.octets += len(r.value)
 	most := min(max(size, minJournal), maxJournal)
-	for len(j.revisions) > maxRevisions || j.octets > most {
+	drop := func() {
 		old := j.revisions[0].value
 		log = append(log, logEntry{number: j.first, value: old, dropped: true})
 		j.first++
 		j.revisions = j.revisions[1:]
 		j.octets -= len(old)
+	}
+	if len(r.value) > most { // those before it would no longer lead to the zone
+		for len(j.revisions) > 0 {
+			drop()
+		}
+		return log
+	}
+	log = append(log, logEntry{number: j.first + uint64(len(j.revisions)), value: r.value})
+	j.revisions = append(j.revisions, r)
+	j.octets += len(r.value)
+	for len(j.revisions) > maxRevisions || j.octets > most {
+		drop()
 	}
 	return log
 }
@@ -86,15 +95,9 @@ func (d *difference) revise(p *packer) (revision, error) {
 		size += dns.Len(x.rr)
 	}
 	value := make([]byte, 0, size)
-	pack := func(x *delta) error {
-		wire, err := p.record(x.rr)
-		if err != nil {
-			return recordError(x.rr, err)
-		}
-		at := len(value)
-		value = append(value, wire...)
-		x.wire = value[at:len(value):len(value)]
-		return nil
+	pack := func(x *delta) (err error) {
+		value, err = x.pack(value, p)
+		return err
 	}
 	var from uint32
 	soas := 0
@@ -116,7 +119,7 @@ func (d *difference) revise(p *packer) (revision, error) {
 	value = binary.BigEndian.AppendUint32(value, uint32(len(d.removed)-1))
 	for _, side := range [][]delta{d.removed, d.added} {
 		for i := range side {
-			if side[i].wire == nil {
+			if side[i].rr.Header().Rrtype != dns.TypeSOA {
 				if err := pack(&side[i]); err != nil {
 					return revision{}, err
 				}
@@ -124,6 +127,38 @@ func (d *difference) revise(p *packer) (revision, error) {
 		}
 	}
 	return revision{from, value}, nil
+}
+
+// pack appends the wire form of the record to dst, and keeps it.
+func (x *delta) pack(dst []byte, p *packer) ([]byte, error) {
+	wire := x.wire
+	if wire == nil {
+		var err error
+		if wire, err = p.record(x.rr); err != nil {
+			return nil, recordError(x.rr, err)
+		}
+	}
+	at := len(dst)
+	dst = append(dst, wire...)
+	x.wire = dst[at:len(dst):len(dst)]
+	return dst, nil
+}
+
+// pack gives the records of the difference their wire form.
+func (d *difference) pack(p *packer) error {
+	buf := make([]byte, 0, 1<<12)
+	for _, side := range [][]delta{d.removed, d.added} {
+		for i := range side {
+			if len(buf)+1<<10 > cap(buf) { // so that it is not copied as it grows
+				buf = make([]byte, 0, 2*cap(buf))
+			}
+			var err error
+			if buf, err = side[i].pack(buf, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // cutRecord takes a record in uncompressed wire form from the start of b; nil if there is none.

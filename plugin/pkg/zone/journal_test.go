@@ -240,10 +240,10 @@ func TestJournalIsBounded(t *testing.T) {
 		var j journal
 		log := j.add(nil, revision{1, make([]byte, 100)}, 1000)
 		log = j.add(log, revision{2, make([]byte, minJournal+1)}, 1000)
-		if len(log) != 4 || !log[2].dropped || log[2].number != 0 || !log[3].dropped || log[3].number != 1 || len(j.revisions) != 0 || j.octets != 0 {
+		if len(log) != 2 || !log[1].dropped || log[1].number != 0 || len(j.revisions) != 0 || j.octets != 0 {
 			t.Fatalf("%v", j)
 		}
-		if log = j.add(nil, revision{3, nil}, 0); log[0].number != 2 || j.first != 2 {
+		if log = j.add(nil, revision{3, nil}, 0); log[0].number != 1 || j.first != 1 {
 			t.Fatalf("%v", log)
 		}
 	})

@@ -8,63 +8,85 @@ import (
 	"github.com/miekg/dns"
 )
 
-// replaceSite makes the site's records of the zone exactly want. Of an SOA record among them all but the serial counts.
-func (c *Candidate) replaceSite(want []dns.RR) error {
-	type group struct {
-		name string
-		rrs  []dns.RR
-	}
-	groups := make(map[string]map[uint16]*group, len(want)/2)
-	var keys []string
-	var soa *dns.SOA
+// siteRecords are the site's records by owner and type.
+type siteRecords struct {
+	groups map[string]map[uint16]*siteGroup
+	keys   []string // of groups, as they came
+	soa    *dns.SOA // nil: the site has none
+}
+
+type siteGroup struct {
+	name string
+	rrs  []dns.RR
+}
+
+// siteRecords sorts want, and refuses what cannot be the site's.
+func (c *Candidate) siteRecords(want []dns.RR) (*siteRecords, error) {
+	site := &siteRecords{groups: make(map[string]map[uint16]*siteGroup, len(want)/2)}
 	for _, rr := range want {
 		if rr == nil {
-			return errors.New("site record is nil")
+			return nil, errors.New("site record is nil")
 		}
 		h := rr.Header()
 		key, ok := c.apex.keyOf(h.Name)
 		switch {
 		case !ok:
-			return recordError(rr, errors.New("outside the zone "+c.apex.name))
+			return nil, recordError(rr, errors.New("outside the zone "+c.apex.name))
 		case h.Class != dns.ClassINET:
-			return recordError(rr, errClass)
+			return nil, recordError(rr, errClass)
 		case metaType(h.Rrtype) || !Supported(h.Rrtype):
-			return recordError(rr, errMetaType)
+			return nil, recordError(rr, errMetaType)
 		}
 		if s, ok := rr.(*dns.SOA); ok {
-			if key != "" || soa != nil {
-				return recordError(rr, errors.New("one SOA record, at the apex"))
+			if key != "" || site.soa != nil {
+				return nil, recordError(rr, errors.New("one SOA record, at the apex"))
 			}
-			soa = s
+			site.soa = s
 			continue
 		}
-		types := groups[key]
+		types := site.groups[key]
 		if types == nil {
-			types = make(map[uint16]*group, 2)
-			groups[key] = types
-			keys = append(keys, key)
+			types = make(map[uint16]*siteGroup, 2)
+			site.groups[key] = types
+			site.keys = append(site.keys, key)
 		}
 		g := types[h.Rrtype]
 		if g == nil {
-			g = &group{name: h.Name}
+			g = &siteGroup{name: h.Name}
 			types[h.Rrtype] = g
 		}
 		g.rrs = append(g.rrs, rr)
 	}
-	if err := c.siteSOA(soa); err != nil {
-		return err
+	return site, nil
+}
+
+// replaceSite makes the site's records exactly those, at the names for which which holds. Of the SOA record all but the
+// serial counts.
+func (c *Candidate) replaceSite(site *siteRecords, which func(key string) bool) error {
+	if which("") {
+		if err := c.siteSOA(site.soa); err != nil {
+			return err
+		}
 	}
-	c.base.site.Scan(func(key string) bool {
+	gone := func(key string) {
 		for _, set := range c.base.get(key).sets {
-			if set.site > 0 && set.typ != dns.TypeSOA && groups[key][set.typ] == nil {
+			if set.site > 0 && set.typ != dns.TypeSOA && site.groups[key][set.typ] == nil {
 				c.setSite(key, "", set.typ, nil)
 			}
 		}
 		c.tidy(key)
+	}
+	c.base.site.Scan(func(key string) bool {
+		if which(key) {
+			gone(key)
+		}
 		return true
 	})
-	for _, key := range keys {
-		types := groups[key]
+	for _, key := range site.keys {
+		if !which(key) {
+			continue
+		}
+		types := site.groups[key]
 		if types[dns.TypeCNAME] != nil && (len(types) > 1 || len(types[dns.TypeCNAME].rrs) > 1 || key == "") {
 			return recordError(types[dns.TypeCNAME].rrs[0], errors.New("a CNAME record stands alone at its name"))
 		}

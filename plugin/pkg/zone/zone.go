@@ -82,8 +82,9 @@ type Zone struct {
 	snap   atomic.Pointer[Snapshot]
 
 	// The committer's own.
-	master state  // what is published, plus what the running group does
-	derive Derive // what came with the site's records
+	master  state    // what is published, plus what the running group does
+	derive  Derive   // what came with the site's records
+	watches []*watch // who is to know which names change
 }
 
 func newZone(s *Store, a *apex, id uint32, st state) *Zone {
@@ -140,42 +141,6 @@ func (z *Zone) updateJob(ctx context.Context, prerequisites, updates []dns.RR, p
 	}
 	j.run = func(c *Candidate) verdict { return c.update(&t) }
 	return j
-}
-
-// ReplaceSite makes the site's records of the zone exactly those that want returns, in one transaction with one serial;
-// if nothing differs nothing happens. want gets the zone as it is before, with the site's former records, and runs on
-// the goroutine that commits.
-//
-// want also returns the rules by which the site's records follow others from then on. They do not run in this
-// transaction, and stand or fall with it: if it fails, the former records keep their former rules.
-//
-// One SOA record may be among the records: all its fields but the serial are taken, and it is the site's then. Records
-// of others give way to the site's: those in the same RRset, except the PTR records of service discovery, whose owner
-// name begins with an underscore; those that a CNAME record cannot stand beside; and delegations and DNAME records that
-// would hide the site's. A record of others that equals one of the site's becomes the site's. An RRset gets the TTL of its last
-// record in the list.
-//
-// The error names the record that cannot stand in the zone, and then nothing has changed; it wraps [ErrLimit],
-// [ErrClosed] or the context's error where one of those is the reason.
-func (z *Zone) ReplaceSite(ctx context.Context, want func(c *Candidate) ([]dns.RR, Derive)) (changed bool, err error) {
-	j := newJob(ctx)
-	j.zone = z
-	j.run = func(c *Candidate) verdict {
-		records, derive := want(c)
-		j.rules = &derive
-		if err := c.replaceSite(records); err != nil {
-			return verdict{dns.RcodeServerFailure, err}
-		}
-		return accepted
-	}
-	rcode, err := z.do(j)
-	if err != nil {
-		return false, err
-	}
-	if rcode != dns.RcodeSuccess {
-		return false, fmt.Errorf("replacing site records: %s", dns.RcodeToString[rcode])
-	}
-	return j.changed, nil
 }
 
 func (z *Zone) do(j *job) (int, error) {
