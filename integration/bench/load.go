@@ -265,6 +265,6 @@ func (b *bench) mixed(ctx context.Context) error {
 	b.add(what, ours.name, beside, "", fmt.Sprintf("with updates: %s, goal 0; p99 %s", lost(beside),
 		times(beside.quantile(.99).Seconds(), idle[ours.name].quantile(.99).Seconds(), "at most 2")))
 	updates.others = beside.others
-	b.add("the updates meanwhile", ours.name, updates, "", fmt.Sprintf("of %d/s", mixedUpdates))
+	b.add("the updates meanwhile", ours.name, updates, "", fmt.Sprintf("of %d/s; %d sent again", mixedUpdates, updates.repeated))
 	return nil
 }

@@ -21,6 +21,7 @@ type sample struct {
 	latencies []time.Duration // of what succeeded
 	failed    map[string]int  // by reason
 	lost      int             // never answered
+	repeated  int             // requests that were sent again
 	drops     int             // of those, by the server's full buffer
 	cpu       time.Duration   // of the server
 	others    float64         // share of the machine that was neither the server's nor ours
@@ -42,6 +43,7 @@ func (s *sample) merge(o *sample) {
 	}
 	s.elapsed += o.elapsed
 	s.lost += o.lost
+	s.repeated += o.repeated
 	s.drops += o.drops
 	s.cpu += o.cpu
 }

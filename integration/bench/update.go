@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -18,6 +19,10 @@ import (
 
 // updateTimeout is how long a client waits for the answer to an UPDATE.
 const updateTimeout = 2 * time.Second
+
+// repeatAfter is when a client repeats an UPDATE over UDP for the first time;
+// then it waits twice as long.
+const repeatAfter = 100 * time.Millisecond
 
 // An updateLoad is clients that each send one UPDATE after the other.
 type updateLoad struct {
@@ -51,7 +56,10 @@ func (l updateLoad) run(ctx context.Context) *sample {
 		s, client := newSample(), &ready[c]
 		samples[c] = s
 		wg.Go(func() {
-			defer client.close()
+			defer func() {
+				client.close()
+				s.repeated += client.repeated
+			}()
 			for {
 				n := int(next.Add(1)) - 1
 				if n >= l.limit {
@@ -90,6 +98,7 @@ type updateClient struct {
 	load     *updateLoad
 	conn     *dns.Conn // nil before the first update and after an error
 	verified bool      // one answer's signature
+	repeated int       // requests
 }
 
 func (c *updateClient) connect() error {
@@ -142,22 +151,16 @@ func (c *updateClient) update(n int) (err error) {
 	if err := c.connect(); err != nil {
 		return err
 	}
-	if err := c.conn.SetDeadline(time.Now().Add(updateTimeout)); err != nil {
+	answer, again, err := c.exchange(request, m.Id)
+	if err != nil {
 		return err
 	}
-	if _, err := c.conn.Write(request); err != nil {
-		return err
-	}
-	var h dns.Header
-	answer, err := c.conn.ReadMsgHeader(&h)
-	switch {
-	case err != nil:
-		return err
-	case h.Id != m.Id:
-		return errors.New("answer to another request")
-	case h.Bits&0xf != dns.RcodeSuccess:
-		return errors.New(dns.RcodeToString[int(h.Bits&0xf)])
-	case h.Arcount == 0:
+	switch rcode := int(answer[3] & 0xf); {
+	case rcode == dns.RcodeYXDomain && again:
+		return nil // it was done the first time, and that answer was late or lost
+	case rcode != dns.RcodeSuccess:
+		return errors.New(dns.RcodeToString[rcode])
+	case binary.BigEndian.Uint16(answer[10:]) == 0:
 		return errors.New("unsigned answer")
 	case !c.verified:
 		// Once: the time that it takes is the server's.
@@ -165,6 +168,36 @@ func (c *updateClient) update(n int) (err error) {
 		return dns.TsigVerify(answer, secret, mac, false)
 	}
 	return nil
+}
+
+// exchange sends a request and returns the answer, and whether the request was
+// sent more than once: over UDP that is up to the client, and DHCP servers do.
+func (c *updateClient) exchange(request []byte, id uint16) (answer []byte, again bool, err error) {
+	end := time.Now().Add(updateTimeout)
+	for wait := repeatAfter; ; wait *= 2 {
+		deadline := end
+		if c.load.network == "udp" && time.Until(end) > wait {
+			deadline = time.Now().Add(wait)
+		}
+		if err := c.conn.SetDeadline(deadline); err != nil {
+			return nil, again, err
+		}
+		if _, err := c.conn.Write(request); err != nil {
+			return nil, again, err
+		}
+		var h dns.Header
+		for {
+			// Of another ID is what came late to an earlier request.
+			if answer, err = c.conn.ReadMsgHeader(&h); err != nil || h.Id == id {
+				break
+			}
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || deadline.Equal(end) {
+			return answer, again, err
+		}
+		again = true
+		c.repeated++
+	}
 }
 
 // reason is an error as the table counts it.
