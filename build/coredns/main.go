@@ -21,6 +21,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	moreThreads()
 	giveHeadroom()
 	coremain.Run()
 }
