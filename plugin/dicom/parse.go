@@ -147,8 +147,7 @@ func (cfg *config) validate() error {
 			return fmt.Errorf("database: %w", err)
 		}
 	}
-	_, err := readSeed(cfg.seed, cfg.zones[0], cfg.limits)
-	return err
+	return checkSeed(cfg.seed, cfg.zones[0], cfg.limits)
 }
 
 // databasePath returns path as the one name by which overlapping instances

@@ -9,9 +9,20 @@ import (
 	"github.com/miekg/dns"
 )
 
-// readSeed reads a zone file (RFC 1035 section 5) and checks that a zone can
-// be made from it. It stops at the limits, so that a wrong path cannot fill
-// the memory.
+// checkSeed reports whether a zone can be made from a zone file.
+func checkSeed(path, origin string, limits zone.Limits) error {
+	records, err := readSeed(path, origin, limits)
+	if err != nil {
+		return err
+	}
+	if err := zone.CheckSeed(origin, records, limits); err != nil {
+		return fmt.Errorf("zone file %q: %w", path, err)
+	}
+	return nil
+}
+
+// readSeed reads a zone file (RFC 1035 section 5). It stops at the limits, so
+// that a wrong path cannot fill the memory.
 func readSeed(path, origin string, limits zone.Limits) ([]dns.RR, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -39,9 +50,6 @@ func readSeed(path, origin string, limits zone.Limits) ([]dns.RR, error) {
 	}
 	if err := parser.Err(); err != nil {
 		return nil, fmt.Errorf("parsing zone file: %w", err)
-	}
-	if err := zone.CheckSeed(origin, records, limits); err != nil {
-		return nil, fmt.Errorf("zone file %q: %w", path, err)
 	}
 	return records, nil
 }

@@ -20,7 +20,7 @@ func CheckSeed(origin string, rrs []dns.RR, limits Limits) error {
 	if err != nil {
 		return fmt.Errorf("zone %q: %w", origin, err)
 	}
-	st, err := seedState(&a, rrs, new(packer))
+	st, err := seedState(&a, slices.Clone(rrs), new(packer))
 	if err != nil {
 		return err
 	}
@@ -28,13 +28,14 @@ func CheckSeed(origin string, rrs []dns.RR, limits Limits) error {
 	return limits.orDefaults().check(&none, st.records, st.octets)
 }
 
-// seedState makes the first state of a zone.
+// seedState makes the first state of a zone. It clears rrs on the way, so that a large zone is not in memory twice.
 func seedState(a *apex, rrs []dns.RR, p *packer) (state, error) {
 	st := newState()
-	for _, rr := range rrs {
+	for i, rr := range rrs {
 		if rr == nil {
 			return state{}, errors.New("record is nil")
 		}
+		rrs[i] = nil
 		if err := st.seed(a, rr, p); err != nil {
 			return state{}, recordError(rr, err)
 		}

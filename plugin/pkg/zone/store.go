@@ -284,7 +284,8 @@ func closeDB(db io.Closer) (err error) {
 }
 
 // Zone returns the zone. If the database does not hold it, seed gives its first records, the SOA record with the serial
-// to begin with among them, and it is written before Zone returns. seed is not called for a zone that is there.
+// to begin with among them; the slice is the Store's then, and the records are written before Zone returns. seed is not
+// called for a zone that is there.
 func (s *Store) Zone(origin string, seed func() ([]dns.RR, error)) (*Zone, error) {
 	a, err := newApex(origin)
 	if err != nil {
