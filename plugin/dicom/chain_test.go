@@ -330,7 +330,7 @@ func TestNotices(t *testing.T) {
 			n := newNotices()
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan struct{})
-			go func() { n.run(ctx, domain, f); close(done) }()
+			go func() { n.run(ctx, domain, f, nil); close(done) }()
 			test(t, n)
 			cancel()
 			<-done

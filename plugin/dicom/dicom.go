@@ -47,10 +47,12 @@ type Dicom struct {
 	*config
 	zones       map[string]*served // by origin; the map does not change
 	secondaries notifier           // nil without the transfer plugin
+	transfers   *lanes
 	upstream    *upstream.Upstream
 	now         func() time.Time // for the serial of a new zone and for retries
 
-	refusals, failures *rate.Sometimes // their log lines
+	refusals refusalLines
+	failures *rate.Sometimes // log lines
 
 	waiting atomic.Int32 // requests that wait for a start
 	mu      sync.Mutex   // guards what follows
@@ -58,26 +60,28 @@ type Dicom struct {
 	closed  bool
 	failed  error          // why the last start failed
 	retryAt time.Time      // when the next may be tried
-	release func() error   // gives the store back
+	release func() error   // gives the store back, and the metrics
 	stop    func()         // ends the goroutines
 	tasks   sync.WaitGroup // the goroutines
 }
 
 // served is one zone. It is nil inside until the handler has started.
 type served struct {
-	origin string
-	zone   atomic.Pointer[zone.Zone]
+	origin  string
+	zone    atomic.Pointer[zone.Zone]
+	metrics atomic.Pointer[zoneMetrics]
 	notices
 }
 
 func newDicom(cfg *config) *Dicom {
 	d := &Dicom{
-		config:   cfg,
-		zones:    make(map[string]*served, len(cfg.zones)),
-		upstream: upstream.New(),
-		now:      time.Now,
-		refusals: sparing(),
-		failures: sparing(),
+		config:    cfg,
+		zones:     make(map[string]*served, len(cfg.zones)),
+		transfers: newLanes(),
+		upstream:  upstream.New(),
+		now:       time.Now,
+		refusals:  newRefusalLines(),
+		failures:  sparing(),
 	}
 	for _, origin := range cfg.zones {
 		d.zones[origin] = &served{origin: origin, notices: newNotices()}

@@ -18,6 +18,17 @@ var log = clog.NewWithPlugin(pluginName)
 // a client that repeats a refused update ten times a second must not fill a disk.
 func sparing() *rate.Sometimes { return &rate.Sometimes{First: 5, Interval: 10 * time.Second} }
 
+// refusalLines log why updates are refused, each reason sparingly by itself, so
+// that one client that is refused all the time hides no other kind.
+type refusalLines [reasons]*rate.Sometimes
+
+func newRefusalLines() (l refusalLines) {
+	for r := range l {
+		l[r] = sparing()
+	}
+	return l
+}
+
 // A logHandler lets packages that know nothing of CoreDNS write to its log.
 type logHandler struct {
 	attrs string // " key=value" of what WithAttrs collected

@@ -12,10 +12,13 @@ type notifier interface {
 }
 
 // Without an answer a NOTIFY is repeated some minutes long (RFC 1996 section
-// 3.6); then the refresh timer of the secondary has to do.
+// 3.6); then the refresh timer of the secondary has to do. A zone that changes
+// without pause is told about a few times a second: each NOTIFY makes every
+// secondary ask for the serial, and most fetch what is new.
 const (
 	notifyRetry   = time.Minute
 	notifyRetries = 5
+	notifyPause   = 200 * time.Millisecond
 )
 
 // notices is the wish to notify the secondaries of one zone. Any number of
@@ -36,8 +39,9 @@ func (n notices) changed() {
 
 // run tells secondaries about the changes of zone until ctx ends. A NOTIFY that
 // is under way then is finished, or given up by the transfer plugin in its time.
-func (n notices) run(ctx context.Context, zone string, to notifier) {
+func (n notices) run(ctx context.Context, zone string, to notifier, metrics *zoneMetrics) {
 	retries := 0
+	lines := sparing()
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	defer timer.Stop()
@@ -52,14 +56,19 @@ func (n notices) run(ctx context.Context, zone string, to notifier) {
 		}
 		timer.Stop()
 		err := to.Notify(zone)
-		if err == nil {
-			continue
+		metrics.told(err == nil)
+		if err != nil {
+			if retries == 0 || retries == notifyRetries {
+				lines.Do(func() { log.Warningf("NOTIFY for %s, attempt %d of %d: %v", zone, retries+1, notifyRetries+1, err) })
+			}
+			if retries < notifyRetries {
+				timer.Reset(notifyRetry)
+			}
 		}
-		if retries == 0 || retries == notifyRetries {
-			log.Warningf("NOTIFY for %s, attempt %d of %d: %v", zone, retries+1, notifyRetries+1, err)
-		}
-		if retries < notifyRetries {
-			timer.Reset(notifyRetry)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(notifyPause):
 		}
 	}
 }

@@ -69,9 +69,17 @@ func (d *Dicom) open() (err error) {
 			return err // it names the database
 		}
 	}
-	store, release, err := zone.Acquire(d.database, zone.Options{Logger: slog.New(logHandler{})})
+	store, closeStore, err := zone.Acquire(d.database, zone.Options{Logger: slog.New(logHandler{}), Committed: observeCommit})
 	if err != nil {
 		return err // it names the database
+	}
+	var metrics []func() // that end
+	release := func() error {
+		err := closeStore() // first: it waits for what is counted
+		for _, end := range metrics {
+			end()
+		}
+		return err
 	}
 	defer func() {
 		if err != nil {
@@ -81,11 +89,11 @@ func (d *Dicom) open() (err error) {
 
 	// The file may have changed since the Corefile was read. If it is broken
 	// now, what was right then counts until the watcher sees a right one.
-	current := d.site
+	current, broken := d.site, false
 	if d.sitePath != "" && !stateOf(d.sitePath).same(current.state) {
 		if fresh, err := loadSite(d.sitePath); err != nil {
 			log.Errorf("Site file changed and is not used: %v", siteError(d.sitePath, err))
-			current.state = fresh.state
+			current.state, broken = fresh.state, true
 		} else {
 			current = fresh
 		}
@@ -102,9 +110,10 @@ func (d *Dicom) open() (err error) {
 			return err // it names the zone
 		}
 		zones[s] = z
+		metrics = append(metrics, zoneSeries.use(origin, func() { s.metrics.Store(newZoneMetrics(origin)) }))
 		z.Configure(zone.Config{
 			Limits:    d.limits,
-			Committed: func(serial uint32) { d.committed(s, z, serial) },
+			Committed: func(uint32) { d.committed(s, z) },
 		})
 		if _, err := publish(context.Background(), z, content, d.seed != ""); err != nil {
 			return fmt.Errorf("publishing the site in zone %s: %w", origin, err)
@@ -121,9 +130,9 @@ func (d *Dicom) open() (err error) {
 		s.zone.Store(z)
 		serial := z.Snapshot().Serial()
 		log.Infof("Zone %s has serial %d and %d records", s.origin, serial, z.Snapshot().Len())
-		d.committed(s, z, serial) // secondaries may have missed something
+		d.committed(s, z) // secondaries may have missed something
 		if d.secondaries != nil {
-			d.tasks.Go(func() { s.notices.run(ctx, s.origin, d.secondaries) })
+			d.tasks.Go(func() { s.notices.run(ctx, s.origin, d.secondaries, s.metrics.Load()) })
 		}
 	}
 	if d.sitePath != "" {
@@ -133,6 +142,8 @@ func (d *Dicom) open() (err error) {
 			current: current, lacking: lacking,
 			loaded: current.state, last: current.state, failures: sparing(),
 		}
+		metrics = append(metrics, siteSeries.use(d.sitePath, func() { w.metrics = newSiteMetrics(d.sitePath) }))
+		w.metrics.tried(!broken)
 		d.tasks.Go(func() { w.run(ctx) })
 	}
 	if d.database == "" {
@@ -177,9 +188,8 @@ func (d *Dicom) newZone(origin string, content *site.Site) ([]dns.RR, error) {
 }
 
 // committed is told about each change of a zone, after it is visible.
-func (d *Dicom) committed(s *served, z *zone.Zone, serial uint32) {
-	zoneSerial.WithLabelValues(s.origin).Set(float64(serial))
-	zoneRecords.WithLabelValues(s.origin).Set(float64(z.Snapshot().Len()))
+func (d *Dicom) committed(s *served, z *zone.Zone) {
+	s.metrics.Load().published(z.Snapshot())
 	if d.secondaries != nil {
 		s.changed()
 	}

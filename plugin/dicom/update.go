@@ -2,6 +2,7 @@ package dicom
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/coredns/coredns/plugin/tsig"
@@ -26,7 +27,7 @@ func (d *Dicom) serveUpdate(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 		return reply(w, r, dns.RcodeNotAuth)
 	}
 	rcode := d.update(ctx, w, r, s)
-	updates.WithLabelValues(s.origin, dns.RcodeToString[rcode]).Inc()
+	s.metrics.Load().updated(rcode)
 	return reply(w, r, rcode)
 }
 
@@ -36,15 +37,11 @@ func (d *Dicom) serveUpdate(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 func (d *Dicom) update(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, s *served) int {
 	key, ok := tsig.ValidatedKeyName(ctx)
 	if !ok {
-		log.Debugf("Refusing UPDATE for %s from %s: not signed", s.origin, w.RemoteAddr())
-		return dns.RcodeRefused
+		return d.refuse(s, w, notSigned, "not signed")
 	}
 	key = dns.CanonicalName(key)
 	if !d.rules.knows(key) {
-		d.refusals.Do(func() {
-			log.Warningf("Refusing UPDATE for %s from %s: no allow rule for key %s", s.origin, w.RemoteAddr(), key)
-		})
-		return dns.RcodeRefused
+		return d.refuse(s, w, unknownKey, "no allow rule for key "+key)
 	}
 	z, err := d.zone(s)
 	if err != nil {
@@ -59,11 +56,16 @@ func (d *Dicom) update(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, s 
 	case dns.RcodeServerFailure:
 		d.failures.Do(func() { log.Errorf("UPDATE for %s by %s failed: %v", s.origin, key, err) })
 	case dns.RcodeRefused:
-		d.refusals.Do(func() {
-			log.Warningf("Refusing UPDATE for %s by %s from %s: %v", s.origin, key, w.RemoteAddr(), err)
-		})
+		return d.refuse(s, w, reasonOf(err), fmt.Sprintf("key %s: %v", key, err))
 	}
 	return rcode
+}
+
+// refuse counts a refusal, and logs it unless there are many for this reason.
+func (d *Dicom) refuse(s *served, w dns.ResponseWriter, r reason, why string) int {
+	s.metrics.Load().refused(r)
+	d.refusals[r].Do(func() { log.Warningf("Refusing UPDATE for %s from %s: %s", s.origin, w.RemoteAddr(), why) })
+	return dns.RcodeRefused
 }
 
 // reply answers an UPDATE: header and zone section, as RFC 2136 section 3.8

@@ -31,6 +31,7 @@ type watcher struct {
 	pending *loadedSite // a right version that could not be applied yet
 
 	failures *rate.Sometimes // log lines of those
+	metrics  *siteMetrics
 }
 
 func (w *watcher) run(ctx context.Context) {
@@ -60,6 +61,7 @@ func (w *watcher) look(ctx context.Context) {
 		}
 		w.loaded, w.pending = now, nil
 		if err != nil {
+			w.metrics.tried(false)
 			log.Errorf("Site file changed and is not used: %v", siteError(w.path, err))
 			return
 		}
@@ -75,8 +77,10 @@ func (w *watcher) look(ctx context.Context) {
 	if err := w.apply(ctx, *w.pending); ctx.Err() != nil {
 		return // the server ends; the next one reads the file itself
 	} else if err != nil {
+		w.metrics.tried(false)
 		w.failures.Do(func() { log.Errorf("Site file %s: %v", w.path, err) })
 		return // with the next look
 	}
+	w.metrics.tried(true)
 	w.current, w.lacking, w.pending = *w.pending, lacking, nil
 }
