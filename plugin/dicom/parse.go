@@ -24,9 +24,10 @@ import (
 // A config is what one dicom directive says, validated. Paths are absolute or
 // relative to the working directory: the root of the server block is applied.
 type config struct {
-	zones    []string // canonical, each once, at least one
-	seed     string   // zone file; "" if the zones are made from the site file
-	database string   // directory; "" for memory only
+	zones    []string      // canonical, each once, at least one
+	seed     string        // zone file; "" if the zones are made from the site file
+	database string        // directory; "" for memory only
+	backup   *backupConfig // nil: none are made
 	rules    rules
 	limits   zone.Limits
 
@@ -79,6 +80,21 @@ func parse(c *caddy.Controller) (*config, error) {
 				}
 			}
 
+		case "backup":
+			if len(args) < 1 || len(args) > 2 || args[0] == "" {
+				return nil, c.ArgErr()
+			}
+			dir := args[0]
+			if !filepath.IsAbs(dir) {
+				dir = filepath.Join(server.Root, dir)
+			}
+			if dir, err = filepath.Abs(dir); err == nil {
+				cfg.backup, err = parseBackup(dir, args[1:])
+			}
+			if err != nil {
+				return nil, c.Err(err.Error())
+			}
+
 		case "max_records", "max_bytes", "max_update_records":
 			if len(args) != 1 {
 				return nil, c.ArgErr()
@@ -124,6 +140,11 @@ func (cfg *config) validate() error {
 		}
 		if len(cfg.rules) == 0 {
 			return errors.New("at least one allow rule is required without site")
+		}
+	}
+	if cfg.backup != nil {
+		if err := cfg.backup.check(cfg.database); err != nil {
+			return err
 		}
 	}
 	if cfg.database != "" {

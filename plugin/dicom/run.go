@@ -146,6 +146,11 @@ func (d *Dicom) open() (err error) {
 		w.metrics.tried(!broken)
 		d.tasks.Go(func() { w.run(ctx) })
 	}
+	if d.backup != nil {
+		var m *backupMetrics
+		metrics = append(metrics, backupSeries.use(d.database, func() { m = newBackupMetrics(d.database) }))
+		d.tasks.Go(func() { d.backup.run(ctx, store, m) })
+	}
 	if d.database == "" {
 		log.Warningf("No database: updates of %v are lost when this server ends or reloads", d.config.zones)
 	}

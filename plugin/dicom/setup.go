@@ -51,9 +51,13 @@ func setup(c *caddy.Controller) error {
 }
 
 // apart refuses a zone that another server block of the same instance keeps in
-// the same database: each would undo the other's site data.
+// the same database: each would undo the other's site data. And it refuses a
+// directory for the backups of two databases: each would remove the other's.
 func apart(handlers []*Dicom, cfg *config) error {
 	for _, d := range handlers {
+		if b := d.backup; b != nil && cfg.backup != nil && realPath(b.dir) == realPath(cfg.backup.dir) && !sameDatabase(d.database, cfg.database) {
+			return fmt.Errorf("backup %q stands in another server block already, for database %q: each database needs a directory of its own", cfg.backup.dir, d.database)
+		}
 		for _, origin := range cfg.zones {
 			if d.zones[origin] != nil && sameDatabase(d.database, cfg.database) {
 				return fmt.Errorf("zone %s of database %q stands in another server block already: serve it from one block, with all its addresses", origin, cfg.database)
