@@ -10,9 +10,10 @@
 // an event of caddy and else with the first request, because a start-up that
 // fails runs no callbacks. Once it is open, a query takes no lock: it reads the
 // snapshot that is published at that moment. All that runs in the background,
-// one watcher of the site file and one notifier for each zone, belongs to the
-// handler and has ended when its shutdown callback returns. Instances that
-// overlap while a Corefile is reloaded share one store.
+// one watcher of the site file, one maker of backups and one notifier for each
+// zone, belongs to the handler and has ended when its shutdown callback returns;
+// a transfer that is under way then goes on, within its bounds, from its
+// snapshot. Instances that overlap while a Corefile is reloaded share one store.
 package dicom
 
 import (

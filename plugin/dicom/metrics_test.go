@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -42,10 +43,11 @@ func TestMetrics(t *testing.T) {
 	dir := t.TempDir()
 	path := write(t, dir, "site.yaml", siteYAML)
 	metrics := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	address, _ := secondary(t)
+	address, notified := secondary(t)
 	database := filepath.Join(dir, "zones")
 	s := start(t, strings.Replace(block(fmt.Sprintf("site %s\ndatabase %s\nallow %s * A AAAA TXT\nmax_update_records 5", path, database, key),
 		"prometheus "+metrics, fmt.Sprintf("transfer {\n\tto %s\n}", address)), "require_opcode UPDATE", "", 1))
+	eventually(t, "NOTIFY at the start", func() bool { return notified.Load() > 0 })
 	s.update(t, dns.RcodeSuccess, domain, "x.imaging.example.org. 300 A 192.0.2.120")
 	s.update(t, dns.RcodeRefused, domain, "x.imaging.example.org. 300 MX 0 x.imaging.example.org.")
 	s.update(t, dns.RcodeRefused, domain, "oldmr.imaging.example.org. 300 A 192.0.2.120")
@@ -85,7 +87,7 @@ func TestMetrics(t *testing.T) {
 		`transfers_total{sent="axfr",zone="imaging.example.org."} 1`,
 		`transfers_total{sent="ixfr",zone="imaging.example.org."} 0`,
 		"failed_transfers_total" + label(`reason="busy",`) + "0",
-		"zone_serial" + label("") + fmt.Sprintf("%.9e", float64(serial))[:11],
+		"zone_serial" + label("") + strconv.FormatFloat(float64(serial), 'g', -1, 64) + "\n",
 		"zone_records" + label("") + "10",
 		"journal_changes" + label("") + "2",
 		fmt.Sprintf(`site_reloads_total{result="success",site=%q} 1`, path),
