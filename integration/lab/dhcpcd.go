@@ -41,6 +41,7 @@ func (x *external) dhcpcd(self string) (Command, error) {
 			"--env", hookEnv + "=" + x.events, "--env", reportEnv + "=1", Link,
 		},
 		Mounts: []Mount{{Target: "/run"}, {Source: state, Target: "/var/lib/dhcpcd"}},
+		Insist: true, // it is deaf while it waits for its script
 	}, nil
 }
 

@@ -9,17 +9,17 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"github.com/vishvananda/netlink"
 )
 
 // networkd is the client of systemd-networkd, which runs here without the rest
-// of systemd. It calls no script: its leases are seen on the wire and the link.
+// of systemd. It calls no script: its leases are seen on the wire.
 type networkd struct {
 	lab     *Lab
 	machine Machine
@@ -93,7 +93,7 @@ func (n *networkd) start() error {
 	return err
 }
 
-// Lease waits for an ACK that was not looked at yet, and its address on the link.
+// Lease waits for an ACK that was not looked at yet, and until the link is configured.
 func (n *networkd) Lease(ctx context.Context) (Lease, error) {
 	for {
 		messages := n.lab.wire.Messages()
@@ -111,26 +111,20 @@ func (n *networkd) Lease(ctx context.Context) (Lease, error) {
 	}
 }
 
+// configured waits until the program is done with the link, as it says in its log.
 func (n *networkd) configured(ctx context.Context) error {
 	for {
-		found := false
-		err := n.lab.Client.Do(func() error {
-			link, err := netlink.LinkByName(Link)
-			if err != nil {
-				return err
-			}
-			have, err := netlink.AddrList(link, netlink.FAMILY_V4)
-			found = slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.Equal(*ipv4Address(n.lease.Prefix())) })
-			return err
-		})
-		if err != nil || found {
-			return err
+		states := stateChange.FindAllStringSubmatch(n.process.Written(), -1)
+		if len(states) > 0 && states[len(states)-1][1] == "configured" {
+			return nil
 		}
 		if err := n.pause(ctx); err != nil {
 			return fmt.Errorf("waiting for %s on the link: %w", n.lease.Address, err)
 		}
 	}
 }
+
+var stateChange = regexp.MustCompile(`: State changed: \w+ -> (\w+)\n`)
 
 // pause is between two looks at what the program does.
 func (n *networkd) pause(ctx context.Context) error {

@@ -20,6 +20,9 @@ import (
 // grace is how long a process has for its own end after SIGTERM.
 const grace = 5 * time.Second
 
+// insist is the pause between two SIGTERM, where one may be lost.
+const insist = 500 * time.Millisecond
+
 // A Command is a program to start.
 type Command struct {
 	Name string   // names the log file, NAME.log; a restart goes on in the same file
@@ -31,16 +34,20 @@ type Command struct {
 	// Mounts are what the program alone sees in place of the machine's own files,
 	// for those programs that cannot be told to use others.
 	Mounts []Mount
+
+	// Insist says that the program may lose a SIGTERM, and is sent it until it ends.
+	Insist bool
 }
 
 // A Process is a program that runs in a namespace. Its output goes to a file.
 type Process struct {
-	Name string
-	Log  string // path of the file with its standard output and error
-	from int64  // where in the file its own begins
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // how it ended; set before done is closed
+	Name  string
+	Log   string        // path of the file with its standard output and error
+	from  int64         // where in the file its own begins
+	again time.Duration // after which Stop sends SIGTERM again
+	cmd   *exec.Cmd
+	done  chan struct{}
+	err   error // how it ended; set before done is closed
 }
 
 // Start starts a program in the namespace. The process is stopped when the lab
@@ -50,7 +57,10 @@ func (l *Lab) Start(n *Namespace, c Command) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{Name: c.Name, Log: filepath.Join(l.Dir, c.Name+".log"), done: make(chan struct{})}
+	p := &Process{Name: c.Name, Log: filepath.Join(l.Dir, c.Name+".log"), done: make(chan struct{}), again: grace}
+	if c.Insist {
+		p.again = insist
+	}
 	log, err := os.OpenFile(p.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of %s: %w", c.Name, err)
@@ -150,14 +160,16 @@ func (p *Process) Signal(s os.Signal) error {
 // Stop asks the process to end (SIGTERM), kills it after a grace time, and
 // returns when it has ended. A process that had to be killed is an error.
 func (p *Process) Stop() error {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); errors.Is(err, os.ErrProcessDone) {
-		<-p.done
-		return nil
-	}
-	select {
-	case <-p.done:
-		return nil
-	case <-time.After(grace):
+	for deadline := time.Now().Add(grace); time.Now().Before(deadline); {
+		if err := p.cmd.Process.Signal(syscall.SIGTERM); errors.Is(err, os.ErrProcessDone) {
+			<-p.done
+			return nil
+		}
+		select {
+		case <-p.done:
+			return nil
+		case <-time.After(p.again):
+		}
 	}
 	p.Kill()
 	return fmt.Errorf("%s did not end within %s of SIGTERM", p.Name, grace)
