@@ -20,7 +20,7 @@ const guestHost = "reading7." + radiology.Domain
 // promised is on disk, and the name that may not have reached DNS yet follows.
 func TestKilledAfterACK(t *testing.T) {
 	t.Parallel()
-	forEachProgram(t, []lab.Program{lab.Udhcpc, lab.Dhclient, lab.Builtin}, func(t *testing.T, p lab.Program) {
+	forEachProgram(t, []lab.Program{lab.Udhcpc, lab.Dhclient, lab.Dhcpcd, lab.Networkd, lab.Builtin}, func(t *testing.T, p lab.Program) {
 		l := newLab(t)
 		n := startNetwork(t, l, radiology.Options{})
 		guest := radiology.Guest(0x10, "reading7")

@@ -220,3 +220,29 @@ func discoversSince(l *lab.Lab, since time.Time) int {
 		return m.Time.Before(since) || m.MessageType() != dhcpv4.MessageTypeDiscover
 	}))
 }
+
+// A client whose cable was out asks for its address again.
+func TestCable(t *testing.T) {
+	t.Parallel()
+	forEachProgram(t, []lab.Program{lab.Dhcpcd, lab.Networkd}, func(t *testing.T, p lab.Program) {
+		l := newLab(t)
+		startNetwork(t, l, radiology.Options{})
+		machine := radiology.Guest(0x10, "reading7")
+		client, got := lease(t, l, p, machine)
+		since := time.Now()
+		if err := l.Plug(timeout(t, patience), machine.MAC); err != nil {
+			t.Fatal(err)
+		}
+		again, err := client.Lease(timeout(t, patience))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again.Address != got.Address {
+			t.Errorf("plugged in again the client has %s, before it had %s", again.Address, got.Address)
+		}
+		expectACK(t, answerTo(t, l, waitRequest(t, l, since, initReboot)), radiology.Server.Addr(), got)
+		if discovers := discoversSince(l, since); discovers != 0 {
+			t.Errorf("%d DISCOVER, expected none", discovers)
+		}
+	})
+}
