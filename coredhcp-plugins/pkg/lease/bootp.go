@@ -13,7 +13,7 @@ func (m *Manager) BOOTP(ctx context.Context, q Query) (Answer, error) {
 	}
 	ans, g, err := m.bootp(&q)
 	if err == nil && g != nil {
-		err = g.wait(ctx)
+		err = q.settle(ctx, g)
 	}
 	if err != nil {
 		return Answer{}, err
