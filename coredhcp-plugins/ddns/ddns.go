@@ -108,6 +108,9 @@ func (d *DDNS) Close() error {
 	return <-d.done
 }
 
+// Prompt says that Handle does nothing.
+func (d *DDNS) Prompt() bool { return true }
+
 // Accepts no message: names come from leases.
 func (d *DDNS) Accepts(dhcpv4.MessageType) bool { return false }
 

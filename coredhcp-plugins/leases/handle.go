@@ -43,6 +43,9 @@ type transaction struct {
 // Accepts says which messages clients' addresses depend on.
 func (l *Leases) Accepts(t dhcpv4.MessageType) bool { return typeLabels[t] != "" }
 
+// Prompt says that Handle only decides.
+func (l *Leases) Prompt() bool { return true }
+
 // Handle answers one message, or sets x.Reply to nil where RFC 2131 wants
 // silence.
 func (l *Leases) Handle(ctx context.Context, x *server.Exchange) server.Verdict {
@@ -50,6 +53,9 @@ func (l *Leases) Handle(ctx context.Context, x *server.Exchange) server.Verdict 
 	t.marks = marksOf(x.Request)
 	t.classes = t.site.ClassesOf(t.marks)
 	t.query = query(x, &t.marks, t.classes)
+	if x.Holds() { // the reply waits for the disk, not this goroutine
+		t.query.Ahead = func(c *lease.Commit) { x.Hold(c) }
+	}
 	switch x.Request.MessageType() {
 	case dhcpv4.MessageTypeDiscover:
 		a, err := l.manager.Discover(ctx, t.query)

@@ -27,6 +27,7 @@ func init() { server.Register(name, New) }
 var (
 	_ server.Plugin   = (*Leases)(nil)
 	_ server.Reloader = (*Leases)(nil)
+	_ server.Prompt   = (*Leases)(nil)
 )
 
 // Leases answers DHCP clients from one site file and one lease database.

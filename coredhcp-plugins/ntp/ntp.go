@@ -161,6 +161,9 @@ func hosts(s *site.Site) []string {
 	return names
 }
 
+// Prompt says that Handle only looks at what is known.
+func (n *NTP) Prompt() bool { return true }
+
 // Accepts says that every message that is answered may carry time servers.
 func (n *NTP) Accepts(t dhcpv4.MessageType) bool {
 	switch t {

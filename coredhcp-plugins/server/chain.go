@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/coredhcp/coredhcp/handler"
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -26,6 +27,27 @@ func stockType(t dhcpv4.MessageType) bool {
 	return false
 }
 
+// promptStock are those of CoreDHCP's plugins that only look at what they were
+// configured with. `range` writes to a database, `sleep` sleeps.
+var promptStock = []string{
+	"autoconfigure", "dns", "file", "ipv6only", "lease_time", "mtu", "nbp", "netmask", "prefix", "router",
+	"searchdomains", "server_id", "staticroute",
+}
+
+// isPrompt says whether no plugin of the chain waits for anything.
+func (s *Server) isPrompt() bool {
+	for _, l := range s.chain {
+		if l.plugin == nil {
+			if !slices.Contains(promptStock, l.name) {
+				return false
+			}
+		} else if p, ok := l.plugin.(Prompt); !ok || !p.Prompt() {
+			return false
+		}
+	}
+	return true
+}
+
 // newReply prepares the reply that the plugins fill in.
 func newReply(req *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	reply := &dhcpv4.DHCPv4{
@@ -45,7 +67,7 @@ func newReply(req *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 			reply.Options[code] = v
 		}
 	}
-	switch req.MessageType() {
+	switch messageType(req) {
 	case dhcpv4.MessageTypeDiscover:
 		reply.UpdateOption(dhcpv4.OptMessageType(dhcpv4.MessageTypeOffer))
 	case dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeInform:
@@ -58,7 +80,7 @@ func newReply(req *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 // answer takes the exchange through the plugins. The result is the reply to be
 // sent, ready but for its encoding, or nil.
 func (s *Server) answer(ctx context.Context, x *Exchange) *dhcpv4.DHCPv4 {
-	t := x.Request.MessageType()
+	t := messageType(x.Request)
 	x.Reply = newReply(x.Request)
 	handled := false
 	for _, l := range s.chain {
@@ -108,7 +130,7 @@ func finish(x *Exchange) {
 		reply.UpdateOption(dhcpv4.OptServerIdentifier(x.ServerID.AsSlice())) // no plugin before the end of the chain has
 	}
 	switch {
-	case reply.MessageType() == dhcpv4.MessageTypeNak:
+	case messageType(reply) == dhcpv4.MessageTypeNak:
 		reply.ClientIPAddr, reply.YourIPAddr, reply.ServerIPAddr = net.IPv4zero, net.IPv4zero, net.IPv4zero
 		reply.ServerHostName, reply.BootFileName = "", ""
 		for code := range reply.Options {
@@ -121,7 +143,7 @@ func finish(x *Exchange) {
 		if Address(req.GatewayIPAddr).IsValid() {
 			reply.SetBroadcast() // RFC 2131 section 4.1: the relay must not use ARP
 		}
-	case req.MessageType() == dhcpv4.MessageTypeInform:
+	case messageType(req) == dhcpv4.MessageTypeInform:
 		reply.YourIPAddr = net.IPv4zero
 		for _, code := range [...]uint8{optLeaseTime, optRenewalTime, optRebindingTime} {
 			delete(reply.Options, code)
@@ -131,7 +153,7 @@ func finish(x *Exchange) {
 
 // exchange describes a request that came in on i to the address to.
 func (s *Server) exchange(req *dhcpv4.DHCPv4, i *netInterface, t *interfaceTable, to netip.Addr) *Exchange {
-	x := &Exchange{Request: req, Interface: i.name, Addresses: i.addrs, ServerID: s.serverID}
+	x := &Exchange{Request: req, Interface: i.name, Addresses: i.addrs, ServerID: s.serverID, holds: true}
 	if !x.ServerID.IsValid() {
 		x.ServerID = i.serverID(t, req, to)
 	}

@@ -1,18 +1,28 @@
 package server
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"net"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/iana"
 )
 
 // Offsets in a DHCP message (RFC 2131 section 2).
 const (
 	offHardwareType   = 1
 	offHardwareLength = 2
+	offHops           = 3
+	offTransaction    = 4
+	offSeconds        = 8
+	offFlags          = 10
+	offClient         = 12
+	offYour           = 16
+	offServer         = 20
 	offGateway        = 24
 	offHardware       = 28
 	offServerName     = 44
@@ -24,6 +34,7 @@ const (
 const (
 	magicCookie       = 0x63825363
 	maxHardwareLength = 16
+	usualOptions      = 12 // of a request
 	bootRequest       = 1
 
 	optPad            = 0
@@ -50,12 +61,13 @@ const (
 // errOversized stands for a datagram of more than maxPacket octets.
 var errOversized = fmt.Errorf("longer than %d octets", maxPacket)
 
-// decode checks a client's or relay's packet and parses it. The result shares no
-// memory with the packet.
+// decode checks a client's or relay's packet and parses it. The packet becomes
+// part of the result and must not be changed any more.
 //
-// The DHCP library drops a message whose options have no END, and forgets the
-// options in overloaded fields; both are made good first. A message whose vendor
-// area is not in use at all is BOOTP without options.
+// The DHCP library drops a message whose options have no END, forgets the options
+// in overloaded fields, and copies every field by itself; the result is that of
+// the library for the same message with all options in the options field. A
+// message whose vendor area is not in use at all is BOOTP without options.
 func decode(packet []byte) (*dhcpv4.DHCPv4, error) {
 	if len(packet) < offOptions {
 		return nil, fmt.Errorf("%d octets, a message has at least %d", len(packet), offOptions)
@@ -70,14 +82,73 @@ func decode(packet []byte) (*dhcpv4.DHCPv4, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := dhcpv4.FromBytes(flat)
-	if err != nil {
-		return nil, err
-	}
+	req := parse(flat)
 	if t, ok := req.Options[optMessageType]; ok && len(t) != 1 {
 		return nil, fmt.Errorf("message type (53) of %d octets, expected 1", len(t))
 	}
 	return req, nil
+}
+
+// parse reads a message that flatten has returned, and shares its memory. Slices
+// have no room behind them, so that whoever appends to one gets another.
+func parse(flat []byte) *dhcpv4.DHCPv4 {
+	field := func(at, length int) []byte { return flat[at : at+length : at+length] }
+	text := func(at, length int) string {
+		b := field(at, length)
+		if end := bytes.IndexByte(b, 0); end >= 0 {
+			b = b[:end]
+		}
+		return string(b)
+	}
+	m := &dhcpv4.DHCPv4{
+		OpCode:         dhcpv4.OpcodeType(flat[0]),
+		HWType:         iana.HWType(flat[offHardwareType]),
+		HopCount:       flat[offHops],
+		TransactionID:  dhcpv4.TransactionID(flat[offTransaction:offSeconds]),
+		NumSeconds:     binary.BigEndian.Uint16(flat[offSeconds:]),
+		Flags:          binary.BigEndian.Uint16(flat[offFlags:]),
+		ClientIPAddr:   field(offClient, net.IPv4len),
+		YourIPAddr:     field(offYour, net.IPv4len),
+		ServerIPAddr:   field(offServer, net.IPv4len),
+		GatewayIPAddr:  field(offGateway, net.IPv4len),
+		ClientHWAddr:   field(offHardware, int(flat[offHardwareLength])),
+		ServerHostName: text(offServerName, offBootFile-offServerName),
+		BootFileName:   text(offBootFile, offCookie-offBootFile),
+		Options:        make(dhcpv4.Options, usualOptions),
+	}
+	_, _ = walk(flat[offOptions:], func(code byte, value, _ []byte) error { // flatten has walked it
+		if before, ok := m.Options[code]; ok {
+			value = append(before, value...) // RFC 3396
+		}
+		m.Options[code] = value[:len(value):len(value)]
+		return nil
+	})
+	return m
+}
+
+// messageType is what the library's method of this name returns, which makes a
+// buffer for it.
+func messageType(m *dhcpv4.DHCPv4) dhcpv4.MessageType {
+	if v := m.Options[optMessageType]; len(v) == 1 {
+		return dhcpv4.MessageType(v[0])
+	}
+	return dhcpv4.MessageTypeNone
+}
+
+// isDiscover says whether a packet, which may be malformed, is a DHCPDISCOVER. It
+// looks for option 53 outside of overloaded fields, where it usually comes first.
+func isDiscover(packet []byte) bool {
+	for i := offOptions; i+2 < len(packet) && packet[i] != optEnd; {
+		switch packet[i] {
+		case optPad:
+			i++
+			continue
+		case optMessageType:
+			return packet[i+1] == 1 && packet[i+2] == byte(dhcpv4.MessageTypeDiscover)
+		}
+		i += 2 + int(packet[i+1])
+	}
+	return false
 }
 
 // flatten returns the same message with all its options in one options field

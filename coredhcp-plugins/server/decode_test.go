@@ -188,6 +188,34 @@ func FuzzFlatten(f *testing.F) {
 	})
 }
 
+// FuzzDecode compares with what the library makes of a message that it reads
+// whole: one with all its options in the options field.
+func FuzzDecode(f *testing.F) {
+	f.Add(raw(53, 1, 1, 0, 12, 2, 'c', 't', 255))
+	f.Add(raw(53, 1, 3, 82, 2, 1, 0, 12, 1, 'a', 12, 1, 'b', 255))
+	f.Add(raw(80, 0, 255, 7))
+	named := raw(255)
+	copy(named[offServerName:], "server")
+	copy(named[offBootFile:], bytes.Repeat([]byte{'f'}, offCookie-offBootFile))
+	f.Add(named)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		want, err := dhcpv4.FromBytes(b)
+		if err != nil || want.Options.Has(dhcpv4.OptionOptionOverload) {
+			return
+		}
+		got, err := decode(bytes.Clone(b))
+		if err != nil {
+			return // more strict
+		}
+		if !bytes.Equal(got.ToBytes(), want.ToBytes()) || len(got.Options) != len(want.Options) || got.Summary() != want.Summary() {
+			t.Errorf("got  %s\nwant %s", got.Summary(), want.Summary())
+		}
+		if messageType(got) != want.MessageType() {
+			t.Errorf("message type %v, want %v", messageType(got), want.MessageType())
+		}
+	})
+}
+
 // FuzzPacket takes whatever comes from the network through parsing, a plugin
 // that fills every option, and encoding.
 func FuzzPacket(f *testing.F) {

@@ -13,16 +13,25 @@
 // in a file of its own:
 //
 //   - listen.go: one socket for each configured address, read in batches; an
-//     interface that does not exist yet is waited for;
-//   - workers.go: a fixed number of workers with bounded queues; a client's
-//     packets all go to the same worker and so stay in order;
-//   - decode.go: the packet is checked, option overload (52) is undone, and
-//     CoreDHCP's library parses what is left;
+//     interface that does not exist yet is waited for. Under load a socket is read
+//     once in a millisecond: what comes meanwhile shares the wake-up, the group of
+//     the database and the system call for the answers, which cost more than all
+//     the rest;
+//   - queue.go: what waits is bounded. DISCOVERs are dropped first, so that the
+//     number of clients that are served stays the same however many come; what has
+//     waited longer than a client waits is dropped;
+//   - lane.go, workers.go: where all plugins say that they never wait (see
+//     [Prompt]), the goroutine that reads works on a request itself; else one of a
+//     fixed number of workers does, always the same for one client;
+//   - decode.go: the packet is checked, option overload (52) is undone, and the
+//     rest is parsed into the type of CoreDHCP's library;
 //   - chain.go: the plugins, in the order of the configuration file;
 //   - encode.go: the reply is written, options in the order the client asked
 //     for and within the size it can take;
 //   - route.go, ethernet.go: where the reply goes (RFC 2131 section 4.1), and the
-//     Ethernet frames for clients that have no address yet.
+//     Ethernet frames for clients that have no address yet;
+//   - outbox.go: replies that are ready together leave together, those that wait
+//     for the disk when their group is there (see [Exchange.Hold]).
 //
 // Everything a stranger can send is bounded: the size of a packet, the number
 // of packets that wait, and the number of lines that this package logs for them.

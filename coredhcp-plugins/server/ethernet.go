@@ -5,9 +5,12 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
+	"syscall"
 
 	"github.com/mdlayher/packet"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -78,7 +81,7 @@ func fold(s uint32) uint16 {
 	return uint16(s)
 }
 
-// frameWriter sends Ethernet frames. Tests have one that keeps them.
+// frameWriter sends Ethernet frames, without waiting for room. Tests have one that keeps them.
 type frameWriter interface {
 	writeFrame(i *netInterface, frame []byte) error
 	// prune closes what belongs to interfaces that are gone.
@@ -90,19 +93,23 @@ type frameWriter interface {
 // is opened when it is first needed. The sockets receive nothing.
 type packetSockets struct {
 	mu    sync.Mutex
-	conns map[int]*packet.Conn // by interface index; an interface that comes back has another
+	conns map[int]*packetSocket // by interface index; an interface that comes back has another
+}
+
+type packetSocket struct {
+	conn *packet.Conn
+	raw  syscall.RawConn
 }
 
 var _ frameWriter = (*packetSockets)(nil)
 
 func (s *packetSockets) writeFrame(i *netInterface, frame []byte) error {
-	to := &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])}
 	for retried := false; ; retried = true {
 		c, err := s.conn(i)
 		if err != nil {
 			return err
 		}
-		if _, err = c.WriteTo(frame, to); err == nil || retried {
+		if err = c.write(frame); err == nil || retried {
 			return err
 		}
 		// The socket may have outlived something about its interface.
@@ -111,24 +118,39 @@ func (s *packetSockets) writeFrame(i *netInterface, frame []byte) error {
 			delete(s.conns, i.index)
 		}
 		s.mu.Unlock()
-		_ = c.Close() // it has failed already
+		_ = c.conn.Close() // it has failed already
 	}
 }
 
-func (s *packetSockets) conn(i *netInterface) (*packet.Conn, error) {
+// write does not wait for room.
+func (c *packetSocket) write(frame []byte) (err error) {
+	failed := c.raw.Write(func(fd uintptr) bool {
+		_, err = unix.SendmsgN(int(fd), frame, nil, nil, unix.MSG_DONTWAIT)
+		err = os.NewSyscallError("sendmsg", err)
+		return true
+	})
+	return errors.Join(err, failed)
+}
+
+func (s *packetSockets) conn(i *netInterface) (*packetSocket, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c, ok := s.conns[i.index]; ok {
 		return c, nil
 	}
 	// Protocol 0 makes a socket that the kernel hands no frames to.
-	c, err := packet.Listen(&net.Interface{Index: i.index, Name: i.name, HardwareAddr: i.hardware}, packet.Raw, 0, nil)
+	conn, err := packet.Listen(&net.Interface{Index: i.index, Name: i.name, HardwareAddr: i.hardware}, packet.Raw, 0, nil)
 	if err != nil {
 		return nil, err
 	}
-	if s.conns == nil {
-		s.conns = make(map[int]*packet.Conn)
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
 	}
+	if s.conns == nil {
+		s.conns = make(map[int]*packetSocket)
+	}
+	c := &packetSocket{conn, raw}
 	s.conns[i.index] = c
 	return c, nil
 }
@@ -138,7 +160,7 @@ func (s *packetSockets) prune(t *interfaceTable) {
 	defer s.mu.Unlock()
 	for index, c := range s.conns {
 		if _, there := t.byIndex[index]; !there {
-			_ = c.Close() // its interface is gone
+			_ = c.conn.Close() // its interface is gone
 			delete(s.conns, index)
 		}
 	}
@@ -149,7 +171,7 @@ func (s *packetSockets) close() error {
 	defer s.mu.Unlock()
 	var errs []error
 	for index, c := range s.conns {
-		errs = append(errs, c.Close())
+		errs = append(errs, c.conn.Close())
 		delete(s.conns, index)
 	}
 	return errors.Join(errs...)

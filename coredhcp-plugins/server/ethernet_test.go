@@ -7,10 +7,12 @@ import (
 	"net/netip"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/net/ipv4"
 )
 
 // TestFrame compares with what gopacket makes of the same layers.
@@ -93,17 +95,46 @@ func TestSendFrame(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			log := &frameLog{err: tt.err}
-			s := &Server{frames: log, log: newLogger("test")}
+			s := newServer(t, loopback("server_id: 192.0.2.2"))
+			s.frames = log
+			conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			l := &listener{conn: conn, pc: ipv4.NewPacketConn(conn), port: 67}
 			req := message(t, dhcpv4.MessageTypeDiscover, 1)
 			x := &Exchange{Request: req, Reply: newReply(req), ServerID: addr(tt.serverID)}
 			x.Reply.YourIPAddr = ip("192.0.2.100")
-			to := routeOf(req, x.Reply, netip.AddrPort{})
+			o := s.newOutbox()
 			for range 2 {
-				sent, err := s.sendFrame(&scratch{}, received{listener: &listener{port: 67}}, tt.iface, to, x, []byte("payload"))
-				if sent != tt.sent || (err != nil) != (tt.err != nil && !tt.denied) {
-					t.Fatalf("sent %t, error %v", sent, err)
+				if err := o.add(&received{listener: l, at: time.Now()}, tt.iface, &interfaceTable{}, x); err != nil {
+					t.Fatal(err)
+				}
+				// The datagrams come back here.
+				if o.answers[0].to != everyone.to {
+					t.Errorf("datagram to %s", o.answers[0].to)
+				}
+				o.answers[0].to, o.answers[0].info = conn.LocalAddr().(*net.UDPAddr).AddrPort(), packetInfo{}
+				o.flush()
+			}
+			frames := 0
+			if tt.sent {
+				frames = 2
+			}
+			if len(log.frames) != frames {
+				t.Errorf("%d frames, want %d", len(log.frames), frames)
+			}
+			b := make([]byte, maxPacket)
+			for range 2 - frames {
+				if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := conn.Read(b); err != nil {
+					t.Fatalf("no datagram instead of the frame: %v", err)
 				}
 			}
+			expectMetrics(t, s, map[string]float64{`sent_total{type="offer"}`: 2, "answer_seconds_count": 2})
 			if s.noFrames.Load() != tt.denied {
 				t.Errorf("given up: %t, want %t", s.noFrames.Load(), tt.denied)
 			}

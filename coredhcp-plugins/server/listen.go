@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,14 @@ import (
 const (
 	// batch is how many packets one system call may read.
 	batch = 32
+	// maxBatches is how often a socket is read before what was read is worked on.
+	maxBatches = 16
+	// A socket to which packets come at busyRate a second is read once in a pause.
+	// What comes meanwhile then shares a wake-up, a group of the database and a
+	// system call for the answers, which cost more than everything else.
+	busyRate = 3000
+	pause    = time.Millisecond
+	rateTime = 10 * time.Millisecond // over which the rate is taken
 	// receiveBuffer, in octets, holds the packets of some thousand clients that
 	// come back at once after a power cut. The kernel may allow less.
 	receiveBuffer = 4 << 20
@@ -103,13 +112,28 @@ func (l *listener) setUp(a net.UDPAddr) error {
 	return l.pc.JoinGroup(on, &net.UDPAddr{IP: a.IP})
 }
 
-// serve reads from one configured address until ctx ends, and hands the packets
-// to w. l is its socket, nil if that could not be opened yet. Whenever the
-// interface is not there, serve waits for it; one that comes back has a new
-// index, and a socket that is bound to the old one would stay deaf. The last
-// socket is left open for the replies that are still to be sent.
-func (s *Server) serve(ctx context.Context, a net.UDPAddr, l *listener, w *workers) {
+// reader reads what comes to one configured address, and works on it where no
+// plugin waits for anything. Then a goroutine of its own for each request would
+// cost more than the request itself.
+type reader struct {
+	server  *Server
+	workers *workers
+	lane    *lane
+	queue   *queue // read and not yet worked on by the reader itself
+}
+
+// serve reads from the address a until ctx ends. l is its socket, nil if that
+// could not be opened yet. Whenever the interface is not there, serve waits for
+// it; one that comes back has a new index, and a socket that is bound to the old
+// one would stay deaf. The last socket is left open for the replies that are
+// still to be sent. working ends when those must not be waited for any longer.
+func (r *reader) serve(ctx, working context.Context, a net.UDPAddr, l *listener) {
+	s := r.server
 	log := s.log.With("address", a.String())
+	defer func() {
+		for r.work(working) {
+		}
+	}()
 	for waiting := false; ; {
 		for l == nil {
 			var err error
@@ -132,7 +156,7 @@ func (s *Server) serve(ctx context.Context, a net.UDPAddr, l *listener, w *worke
 			case <-time.After(interfaceAge):
 			}
 		}
-		s.read(ctx, l, w)
+		r.read(ctx, working, l)
 		if ctx.Err() != nil {
 			return
 		}
@@ -143,85 +167,125 @@ func (s *Server) serve(ctx context.Context, a net.UDPAddr, l *listener, w *worke
 	}
 }
 
-// read hands packets to w until ctx ends or the listener's interface is gone.
-func (s *Server) read(ctx context.Context, l *listener, w *workers) {
+// read takes packets until ctx ends or the listener's interface is gone.
+func (r *reader) read(ctx, working context.Context, l *listener) {
+	s := r.server
 	defer context.AfterFunc(ctx, func() {
 		_ = l.conn.SetReadDeadline(time.Unix(1, 0)) // fails only if the socket is closed
 	})()
 	messages := make([]ipv4.Message, batch)
-	owned := make([]*[maxPacket]byte, batch)
 	for i := range messages {
-		owned[i] = buffers.Get().(*[maxPacket]byte)
-		messages[i].Buffers = [][]byte{owned[i][:]}
+		messages[i].Buffers = [][]byte{make([]byte, maxPacket)}
 		messages[i].OOB = ipv4.NewControlMessage(ipv4.FlagInterface | ipv4.FlagDst)
 	}
-	defer func() {
-		for _, b := range owned {
-			buffers.Put(b)
-		}
-	}()
 	var checked time.Time
-	for {
-		if now := time.Now(); now.Sub(checked) >= interfaceAge {
+	var load meter
+	for more := false; ; {
+		now := time.Now()
+		if now.Sub(checked) >= interfaceAge {
 			if !s.check(l) {
 				return
 			}
 			checked = now
 			_ = l.conn.SetReadDeadline(now.Add(interfaceAge)) // likewise
 		}
+		if load.busy(now) && !more {
+			time.Sleep(pause)
+		}
 		if ctx.Err() != nil {
 			return
 		}
-		n, err := l.pc.ReadBatch(messages, 0)
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
+		// What is there is read before more is done, lest the kernel drop requests
+		// of any kind while DISCOVERs are worked on.
+		for range maxBatches {
+			flags := 0
+			if more {
+				flags = unix.MSG_DONTWAIT
 			}
-			if !errors.Is(err, os.ErrDeadlineExceeded) {
-				s.lines.read.Log(s.log.Warn, "reading", "error", err)
-				select {
-				case <-ctx.Done():
-				case <-time.After(interfaceAge / 10):
+			n, err := l.pc.ReadBatch(messages, flags)
+			if err != nil {
+				if errors.Is(err, net.ErrClosed) {
+					return
 				}
+				if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, unix.EAGAIN) {
+					s.lines.read.Log(s.log.Warn, "reading", "error", err)
+					select {
+					case <-ctx.Done():
+					case <-time.After(interfaceAge / 10):
+					}
+				}
+				break
 			}
-			continue
-		}
-		at := time.Now()
-		for i := range messages[:n] {
-			m := &messages[i]
-			if s.take(l, w, m, owned[i], at) {
-				owned[i] = buffers.Get().(*[maxPacket]byte)
-				m.Buffers[0] = owned[i][:]
+			load.packets += n
+			at := time.Now()
+			for i := range messages[:n] {
+				r.take(l, &messages[i], at)
+			}
+			if more = true; n < batch {
+				break
 			}
 		}
+		more = r.work(working)
 	}
 }
 
-// take hands one packet, read at a moment, to w. It returns false when the buffer is still the
-// caller's.
-func (s *Server) take(l *listener, w *workers, m *ipv4.Message, buffer *[maxPacket]byte, at time.Time) bool {
-	r := received{buffer: buffer, length: m.N, listener: l, at: at}
+// meter tells how fast packets come.
+type meter struct {
+	packets int       // since
+	since   time.Time // the beginning of the present span
+	fast    bool      // they came at busyRate in the span before
+}
+
+// busy says whether packets came at busyRate lately.
+func (m *meter) busy(now time.Time) bool {
+	if span := now.Sub(m.since); span >= rateTime {
+		m.fast = float64(m.packets) >= busyRate*span.Seconds()
+		m.packets, m.since = 0, now
+	}
+	return m.fast
+}
+
+// work works on some of what is in the queue, and says whether there is more.
+func (r *reader) work(ctx context.Context) (more bool) {
+	defer r.lane.out.flush()
+	for range batch {
+		p, ok := r.queue.pop()
+		if !ok {
+			return false
+		}
+		r.lane.work(ctx, &p)
+	}
+	return true
+}
+
+// take queues one packet, read at a moment.
+func (r *reader) take(l *listener, m *ipv4.Message, at time.Time) {
+	s := r.server
+	var p received
 	if from, ok := m.Addr.(*net.UDPAddr); ok {
-		r.from = netip.AddrPortFrom(Address(from.IP), uint16(from.Port))
+		p.from = netip.AddrPortFrom(Address(from.IP), uint16(from.Port))
 	}
 	if m.Flags&unix.MSG_TRUNC != 0 {
-		s.malformed(r.from, errOversized)
-		return false
+		s.malformed(p.from, errOversized)
+		return
 	}
 	var cm ipv4.ControlMessage
 	if err := cm.Parse(m.OOB[:m.NN]); err == nil {
-		r.to, r.iface = Address(cm.Dst), cm.IfIndex
+		p.to, p.iface = Address(cm.Dst), cm.IfIndex
 	}
 	if l.iface != nil {
 		// Where interfaces are enslaved to others, the packet may name another.
-		r.iface = l.iface.index
+		p.iface = l.iface.index
 	}
-	if !w.submit(r) {
+	p.packet, p.listener, p.at = bytes.Clone(m.Buffers[0][:m.N]), l, at
+	push := r.queue.push
+	if !s.prompt.Load() {
+		push = r.workers.submit
+	}
+	if !push(p) {
 		s.metrics.overflowed.Inc()
 		s.lines.overflow.Log(s.log.Warn, "too many requests wait, dropping the newest")
-		return false
 	}
-	return true
 }
 
 // check keeps the knowledge of interfaces fresh, and says whether the listener

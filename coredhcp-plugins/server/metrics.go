@@ -37,7 +37,7 @@ func (b *byType) of(m *dhcpv4.DHCPv4) prometheus.Counter {
 	if !m.Options.Has(dhcpv4.OptionDHCPMessageType) {
 		return b.bootp
 	}
-	t := int(m.MessageType())
+	t := int(messageType(m))
 	if t >= len(b.types) {
 		t = 0
 	}
@@ -45,12 +45,12 @@ func (b *byType) of(m *dhcpv4.DHCPv4) prometheus.Counter {
 }
 
 // metrics are what the server counts. Every packet that is read from a socket is
-// counted once: as received, malformed or overflowed; and what was received
+// counted once: as received, malformed, overflowed or late; and what was received
 // once more: as sent, unanswered, panicked or failed.
 type metrics struct {
-	received, unanswered, sent              byType
-	malformed, overflowed, panicked, failed prometheus.Counter
-	seconds                                 prometheus.Histogram
+	received, unanswered, sent                    byType
+	malformed, overflowed, late, panicked, failed prometheus.Counter
+	seconds                                       prometheus.Histogram
 }
 
 // newMetrics registers the metrics of a server with its own registry. waiting
@@ -80,6 +80,7 @@ func newMetrics(r prometheus.Registerer, waiting, sockets func() float64) *metri
 			dhcpv4.MessageTypeOffer, dhcpv4.MessageTypeAck, dhcpv4.MessageTypeNak),
 		malformed:  counter("malformed_total", "Packets that were dropped because they are no DHCP requests."),
 		overflowed: counter("overflowed_total", "Packets that were dropped because too many were waiting."),
+		late:       counter("late_total", "Packets that were dropped because they had waited longer than a client waits."),
 		panicked:   counter("panicked_total", "Requests that were dropped because a plugin panicked."),
 		failed:     counter("failed_total", "Answers that could not be encoded or sent."),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -89,7 +90,7 @@ func newMetrics(r prometheus.Registerer, waiting, sockets func() float64) *metri
 		}),
 	}
 	r.MustRegister(m.seconds)
-	gauge("waiting", "Requests that wait for a worker.", waiting)
+	gauge("waiting", "Packets that were read and wait to be worked on.", waiting)
 	gauge("sockets", "Sockets that are open for clients.", sockets)
 	return m
 }

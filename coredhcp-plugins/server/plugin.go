@@ -49,6 +49,24 @@ type Plugin interface {
 	Close() error
 }
 
+// Prompt is a [Plugin] that can say that its Handle never waits: not for a disk, a
+// network or another exchange. What must be on disk before the reply is sent is
+// left to [Exchange.Hold]. Where all plugins are prompt, requests are worked on
+// by the goroutine that reads them, which takes half the time. It is asked after
+// Start and after each Reload.
+type Prompt interface {
+	Prompt() bool
+}
+
+// Commit is what a reply can wait for. Then calls f once, with nil when the reply
+// may be sent, or with the reason why it never may; f does not block. Replies
+// that wait for equal commits are sent together. A [lease.Commit] is one.
+type Commit interface {
+	Then(f func(error))
+}
+
+var _ Commit = (*lease.Commit)(nil)
+
 // Reloader is a [Plugin] that can take up a changed configuration while it
 // runs. The site file was read again when it is called. When it returns an error
 // it must have changed nothing.
@@ -86,6 +104,35 @@ type Exchange struct {
 	// gives addresses: it alone knows which device and classes the client is. nil
 	// where none has answered, and in a stock CoreDHCP.
 	Options *site.Options
+
+	holds  bool
+	commit Commit // nil: the reply is ready
+}
+
+// Holds says whether Hold can be used: not in a stock CoreDHCP, whose replies
+// leave when the plugins return.
+func (x *Exchange) Holds() bool { return x.holds }
+
+// Hold has the reply wait for c, and for whatever else it waits for already; and
+// with it the replies to what the same client sends next.
+func (x *Exchange) Hold(c Commit) {
+	if x.commit != nil {
+		c = both{x.commit, c}
+	}
+	x.commit = c
+}
+
+// both is one commit after another.
+type both struct{ first, second Commit }
+
+func (b both) Then(f func(error)) {
+	b.first.Then(func(err error) {
+		if err != nil {
+			f(err)
+			return
+		}
+		b.second.Then(f)
+	})
 }
 
 // Host is what the plugins of one server share. The zero Host is that of a stock

@@ -44,7 +44,7 @@ var everyone = route{kind: toAll, to: netip.AddrPortFrom(netip.AddrFrom4([4]byte
 // able to receive anything else; an answer to DHCPINFORM goes to the client itself.
 func routeOf(req, reply *dhcpv4.DHCPv4, peer netip.AddrPort) route {
 	gateway, client := unicast(req.GatewayIPAddr), unicast(req.ClientIPAddr)
-	inform := req.MessageType() == dhcpv4.MessageTypeInform
+	inform := messageType(req) == dhcpv4.MessageTypeInform
 	if inform && client.IsValid() {
 		return route{to: netip.AddrPortFrom(client, clientPort)}
 	}
@@ -55,7 +55,7 @@ func routeOf(req, reply *dhcpv4.DHCPv4, peer netip.AddrPort) route {
 		}
 		return route{to: netip.AddrPortFrom(gateway, port)}
 	}
-	if reply.MessageType() == dhcpv4.MessageTypeNak {
+	if messageType(reply) == dhcpv4.MessageTypeNak {
 		return everyone
 	}
 	if client.IsValid() {
@@ -87,4 +87,33 @@ func unicast(ip []byte) netip.Addr {
 		return netip.Addr{}
 	}
 	return a
+}
+
+// source is the address that a reply is sent from: the one that the request was
+// sent to, since a firewall between expects the answer from there, else the
+// server identifier if it is an address of the interface. The zero Addr leaves
+// the choice to the kernel.
+func (s *Server) source(i *netInterface, t *interfaceTable, to, serverID netip.Addr) netip.Addr {
+	switch {
+	case t.local[to]:
+		return to
+	case i.has(serverID):
+		return serverID
+	}
+	return netip.Addr{}
+}
+
+// frameSource is the address that a frame's datagram is sent from. It is false
+// where no frame can be sent.
+func (s *Server) frameSource(i *netInterface, to route, x *Exchange) (netip.Addr, bool) {
+	if s.noFrames.Load() || len(i.hardware) != len(to.hardware) || len(i.addrs) == 0 {
+		return netip.Addr{}, false
+	}
+	if i.has(x.ServerID) {
+		return x.ServerID, true
+	}
+	if own, ok := i.beside(to.to.Addr()); ok {
+		return own, true
+	}
+	return i.addrs[0], true
 }

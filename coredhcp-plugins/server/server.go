@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -32,10 +31,14 @@ type Server struct {
 	interfaces *interfaces
 	frames     frameWriter
 	noFrames   atomic.Bool // no permission for packet sockets
+	prompt     atomic.Bool // no plugin waits for anything
 	lines      struct{ malformed, overflow, panicked, read, send *Limited }
 	metrics    *metrics
 	options    Options
-	workers    atomic.Pointer[workers] // nil until there are any
+	holding    sync.WaitGroup // answers that wait for a commit
+
+	queuesMu sync.Mutex
+	queues   []*queue
 
 	ran   atomic.Bool
 	phase atomic.Int32
@@ -201,6 +204,7 @@ func (s *Server) startPlugins(ctx, life context.Context, end context.CancelFunc)
 		}
 		s.started = append(s.started, l)
 	}
+	s.prompt.Store(s.isPrompt())
 	return ctx.Err()
 }
 
@@ -236,6 +240,7 @@ func (s *Server) Reload() error {
 			}
 		}
 	}
+	s.prompt.Store(s.isPrompt())
 	return errors.Join(errs...)
 }
 
@@ -279,20 +284,33 @@ func (s *Server) serve4(ctx, life context.Context) (err error) {
 
 	working, stop := context.WithCancel(life)
 	defer stop()
-	w := startWorkers(working, workerCount, queueLength, func(m *scratch, r received) { s.work(working, m, r) })
-	s.workers.Store(w)
+	w := startWorkers(workerCount, waitingRequests/workerCount, func() func(*received) {
+		l := s.newLane()
+		return func(r *received) {
+			l.work(working, r)
+			l.out.flush() // the next one may take long
+		}
+	})
+	s.watch(w.queues...)
 	var readers sync.WaitGroup
 	for i, a := range addresses {
-		readers.Go(func() { s.serve(ctx, a, first[i], w) })
+		r := &reader{server: s, workers: w, lane: s.newLane(), queue: newQueue(waitingRequests)}
+		s.watch(r.queue)
+		readers.Go(func() { r.serve(ctx, working, a, first[i]) })
 	}
-	readers.Wait()
+	done := make(chan struct{})
+	go func() {
+		readers.Wait()
+		w.finish()
+		s.holding.Wait()
+		close(done)
+	}()
 	<-ctx.Done()
-
-	return drain(w.finish(), stop)
+	return drain(done, stop)
 }
 
-// drain waits for the workers, which close done, and calls hurry when they take
-// too long.
+// drain waits until all that was begun is finished, which closes done, and calls
+// hurry when that takes too long.
 func drain(done <-chan struct{}, hurry func()) error {
 	select {
 	case <-done:
@@ -307,54 +325,6 @@ func drain(done <-chan struct{}, hurry func()) error {
 	case <-time.After(grace):
 		return fmt.Errorf("DHCPv4: plugins were still busy with requests %s after the stop", drainTime+grace)
 	}
-}
-
-// work takes one packet from the wire to the wire.
-func (s *Server) work(ctx context.Context, m *scratch, r received) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.metrics.panicked.Inc()
-			s.lines.panicked.Log(s.log.Error, "a plugin has panicked, request dropped",
-				"panic", p, "from", r.from, "stack", string(debug.Stack()))
-		}
-	}()
-	req, err := decode(r.buffer[:r.length])
-	buffers.Put(r.buffer)
-	if err != nil {
-		s.malformed(r.from, err)
-		return
-	}
-	s.metrics.received.of(req).Inc()
-	i, t, ok := s.interfaces.byIndex(r.iface)
-	if !ok {
-		i = &netInterface{index: r.iface} // gone since; the reply may still get out
-	}
-	x := s.exchange(req, i, t, r.to)
-	reply := s.answer(ctx, x)
-	if reply == nil {
-		s.metrics.unanswered.of(req).Inc()
-		return
-	}
-	packet, left, err := encode(m.packet[:0], req, reply, sizeLimit(req, r.length))
-	if err == nil {
-		m.packet = packet
-		if len(left) > 0 {
-			s.log.Debug("options without room in the reply", "client", req.ClientHWAddr, "options", fmt.Sprint(left))
-		}
-		err = s.send(m, r, i, t, x, packet)
-	}
-	if err != nil {
-		s.metrics.failed.Inc()
-		s.lines.send.Log(s.log.Warn, "reply not sent", "client", req.ClientHWAddr, "error", err)
-		return
-	}
-	s.metrics.sent.of(reply).Inc()
-	s.metrics.seconds.Observe(time.Since(r.at).Seconds())
-}
-
-func (s *Server) malformed(from netip.AddrPort, err error) {
-	s.metrics.malformed.Inc()
-	s.lines.malformed.Log(s.log.Warn, "malformed packet dropped", "from", from, "error", err)
 }
 
 // keep remembers a socket until it is dropped or the server ends.
@@ -389,10 +359,20 @@ func (s *Server) openSockets() float64 {
 	return float64(len(s.sockets))
 }
 
-// waiting is the number of requests in the workers' queues.
+// watch has the packets in these queues counted as waiting.
+func (s *Server) watch(queues ...*queue) {
+	s.queuesMu.Lock()
+	defer s.queuesMu.Unlock()
+	s.queues = append(s.queues, queues...)
+}
+
+// waiting is the number of requests that wait.
 func (s *Server) waiting() float64 {
-	if w := s.workers.Load(); w != nil {
-		return float64(w.waiting())
+	s.queuesMu.Lock()
+	defer s.queuesMu.Unlock()
+	n := 0
+	for _, q := range s.queues {
+		n += q.waiting()
 	}
-	return 0
+	return float64(n)
 }

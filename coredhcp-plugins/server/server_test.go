@@ -180,7 +180,7 @@ func TestOrder(t *testing.T) {
 	stop := runServer(t, s)
 	r := newRelay(t, s)
 	// All that is under way fits into one queue, should the clients share it.
-	const clients, packets, rounds = 5, queueLength / 5, 20
+	const clients, packets, rounds = 5, waitingRequests / workerCount / 2 / 5, 20
 	for round := range rounds {
 		for i := range packets {
 			for c := range clients {

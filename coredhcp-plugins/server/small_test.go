@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -129,20 +128,26 @@ func TestLimited(t *testing.T) {
 	})
 }
 
+// testPacket is a message of the type from a client, with a number in it.
+func testPacket(t dhcpv4.MessageType, client, number byte) received {
+	b := raw(53, 1, byte(t), 255)
+	b[offHardware+5], b[offTransaction] = client, number
+	return received{packet: b, at: time.Now()}
+}
+
 func TestWorkersKeepOrder(t *testing.T) {
 	seen := make(map[byte][]byte)
-	w := startWorkers(t.Context(), 1, 100, func(_ *scratch, r received) {
-		seen[r.buffer[offHardware+5]] = append(seen[r.buffer[offHardware+5]], r.buffer[4])
+	w := startWorkers(1, 100, func() func(*received) {
+		return func(r *received) {
+			seen[r.packet[offHardware+5]] = append(seen[r.packet[offHardware+5]], r.packet[offTransaction])
+		}
 	})
 	for i := range byte(100) {
-		b := new([maxPacket]byte)
-		n := copy(b[:], raw(53, 1, 1, 255))
-		b[offHardware+5], b[4] = i%3, i
-		if !w.submit(received{buffer: b, length: n}) {
+		if !w.submit(testPacket(dhcpv4.MessageTypeRequest, i%3, i)) {
 			t.Fatal("no room")
 		}
 	}
-	<-w.finish()
+	w.finish()
 	for client, got := range seen {
 		if len(got) < 33 || !slices.IsSorted(got) {
 			t.Errorf("client %d: %v", client, got)
@@ -153,46 +158,73 @@ func TestWorkersKeepOrder(t *testing.T) {
 func TestWorkersDropTheNewest(t *testing.T) {
 	hold, busy := make(chan struct{}), make(chan struct{}, 10)
 	var worked []byte
-	w := startWorkers(t.Context(), 1, 2, func(_ *scratch, r received) {
-		busy <- struct{}{}
-		<-hold
-		worked = append(worked, r.buffer[4])
+	w := startWorkers(1, 4, func() func(*received) {
+		return func(r *received) {
+			busy <- struct{}{}
+			<-hold
+			worked = append(worked, r.packet[offTransaction])
+		}
 	})
-	submit := func(i byte) bool {
-		b := new([maxPacket]byte)
-		b[4] = i
-		return w.submit(received{buffer: b, length: offOptions})
+	submit := func(t dhcpv4.MessageType, i byte) bool { return w.submit(testPacket(t, 1, i)) }
+	got := []bool{submit(dhcpv4.MessageTypeDiscover, 1)}
+	<-busy // 1 is being worked on, four more may wait, DISCOVERs only among the first two
+	for i := range byte(3) {
+		got = append(got, submit(dhcpv4.MessageTypeDiscover, 2+i))
 	}
-	var got []bool
-	got = append(got, submit(1))
-	<-busy // 1 is being worked on, two more may wait
-	got = append(got, submit(2), submit(3), submit(4))
-	if !slices.Equal(got, []bool{true, true, true, false}) {
+	for i := range byte(3) {
+		got = append(got, submit(dhcpv4.MessageTypeRequest, 5+i))
+	}
+	if !slices.Equal(got, []bool{true, true, true, false, true, true, false}) {
 		t.Errorf("taken: %v", got)
 	}
 	close(hold)
-	<-w.finish()
-	if !bytes.Equal(worked, []byte{1, 2, 3}) {
+	w.finish()
+	if !bytes.Equal(worked, []byte{1, 2, 3, 5, 6}) {
 		t.Errorf("worked on %v", worked)
 	}
 }
 
-func TestWorkersDropQueuesWhenTheyMustEnd(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	busy, worked := make(chan struct{}), 0
-	w := startWorkers(ctx, 1, 10, func(*scratch, received) {
-		worked++
-		close(busy)
-		<-ctx.Done()
-	})
-	for range 5 {
-		w.submit(received{buffer: new([maxPacket]byte), length: offOptions})
+func TestRing(t *testing.T) {
+	var r ring
+	pushed, popped := 0, 0
+	for round := range 200 {
+		for range round % 7 {
+			r.push(received{iface: pushed})
+			pushed++
+		}
+		for range min(round%5, r.length) {
+			if got := r.pop(); got.iface != popped {
+				t.Fatalf("popped %d, want %d", got.iface, popped)
+			}
+			popped++
+		}
+		if r.length != pushed-popped {
+			t.Fatalf("length %d, want %d", r.length, pushed-popped)
+		}
 	}
-	<-busy
-	cancel()
-	<-w.finish()
-	if worked != 1 {
-		t.Errorf("worked on %d packets", worked)
+	if pushed < 500 || r.length < 50 {
+		t.Errorf("%d pushed, %d left: the test proves nothing", pushed, r.length)
+	}
+}
+
+func TestIsDiscover(t *testing.T) {
+	for name, tt := range map[string]struct {
+		packet []byte
+		want   bool
+	}{
+		"first":            {raw(53, 1, 1, 255), true},
+		"after others":     {raw(0, 12, 2, 'c', 't', 53, 1, 1, 255), true},
+		"REQUEST":          {raw(53, 1, 3, 255), false},
+		"BOOTP":            {raw(255, 53, 1, 1), false},
+		"inside an option": {raw(12, 3, 53, 1, 1, 255), false},
+		"two octets":       {raw(53, 2, 1, 1, 255), false},
+		"cut off":          {raw(53, 1), false},
+		"beyond the end":   {raw(12, 200, 53, 1, 1), false},
+		"short":            {make([]byte, 20), false},
+	} {
+		if got := isDiscover(tt.packet); got != tt.want {
+			t.Errorf("%s: %t", name, got)
+		}
 	}
 }
 
@@ -309,17 +341,15 @@ func TestDrain(t *testing.T) {
 func BenchmarkExchange(b *testing.B) {
 	s := newServer(b, "server4: {plugins: [{server_id: 192.0.2.2}]}")
 	packet := raw(53, 1, 1, 61, 7, 1, 0, 0, 0x5e, 0, 0x53, 1, 55, 6, 1, 3, 6, 15, 42, 121, 57, 2, 5, 220, 12, 3, 'c', 't', '1', 255)
-	var m scratch
+	r := &received{listener: &listener{port: serverPort}, from: netip.MustParseAddrPort("192.0.2.1:67")}
+	l := s.newLane()
 	b.ReportAllocs()
 	for b.Loop() {
-		req, err := decode(packet)
-		if err != nil {
-			b.Fatal(err)
+		r.packet, r.at = bytes.Clone(packet), time.Now()
+		l.work(b.Context(), r)
+		if len(l.out.answers) != 1 {
+			b.Fatal("no answer")
 		}
-		reply := s.answer(b.Context(), s.exchange(req, testInterface, &interfaceTable{}, netip.Addr{}))
-		if m.packet, _, err = encode(m.packet[:0], req, reply, sizeLimit(req, len(packet))); err != nil {
-			b.Fatal(err)
-		}
-		m.frame = appendFrame(m.frame[:0], [6]byte{}, req.ClientHWAddr, netip.MustParseAddrPort("192.0.2.2:67"), netip.MustParseAddrPort("192.0.2.100:68"), m.packet)
+		l.out.clear()
 	}
 }

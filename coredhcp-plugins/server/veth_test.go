@@ -386,7 +386,7 @@ func TestPacketSocketsArePruned(t *testing.T) {
 		t.Errorf("%d sockets", len(s.conns))
 	}
 	// A socket that has died is replaced.
-	if err := s.conns[i[at].index].Close(); err != nil {
+	if err := s.conns[i[at].index].conn.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.writeFrame(i[at], frame); err != nil {

@@ -1,0 +1,100 @@
+package server
+
+import (
+	"context"
+	"net/netip"
+	"runtime/debug"
+	"time"
+)
+
+// lane takes packets from the wire to the wire, one after the other. One
+// goroutine at a time uses it.
+type lane struct {
+	server *Server
+	out    *outbox  // what is ready
+	held   [2]*held // what waits for the latest commits, the last first; more are never under way
+}
+
+func (s *Server) newLane() *lane { return &lane{server: s, out: s.newOutbox()} }
+
+// work takes one packet through the plugins. Its reply, if it is ready, leaves
+// with the next flush.
+func (l *lane) work(ctx context.Context, r *received) {
+	s := l.server
+	if time.Since(r.at) > patience || ctx.Err() != nil {
+		s.metrics.late.Inc()
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			s.metrics.panicked.Inc()
+			s.lines.panicked.Log(s.log.Error, "a plugin has panicked, request dropped",
+				"panic", p, "from", r.from, "stack", string(debug.Stack()))
+		}
+	}()
+	req, err := decode(r.packet)
+	if err != nil {
+		s.malformed(r.from, err)
+		return
+	}
+	s.metrics.received.of(req).Inc()
+	i, t, ok := s.interfaces.byIndex(r.iface)
+	if !ok {
+		i = &netInterface{index: r.iface} // gone since; the reply may still get out
+	}
+	x := s.exchange(req, i, t, r.to)
+	if s.answer(ctx, x) == nil {
+		s.metrics.unanswered.of(req).Inc()
+		if x.commit == nil {
+			return
+		}
+		x.Reply = nil // and yet what its client sends next is answered after the commit
+	}
+	if err := l.put(r, i, t, x); err != nil {
+		s.metrics.failed.Inc()
+		s.lines.send.Log(s.log.Warn, "reply not sent", "client", req.ClientHWAddr, "error", err)
+	}
+}
+
+// put adds the reply of x, if it has one, to what leaves next, or to what waits
+// for its commit. A reply also waits for those that its client was to get before.
+func (l *lane) put(r *received, i *netInterface, t *interfaceTable, x *Exchange) error {
+	client := x.Request.ClientHWAddr
+	add := func(box *outbox) error {
+		if x.Reply == nil {
+			box.note(client)
+			return nil
+		}
+		return box.add(r, i, t, x)
+	}
+	for _, h := range l.held {
+		if h == nil {
+			continue
+		}
+		h.mu.Lock()
+		if h.box != nil && (x.commit == h.commit || x.commit == nil && h.box.isFor(client)) {
+			err := add(h.box)
+			h.mu.Unlock()
+			return err
+		}
+		h.mu.Unlock()
+	}
+	if x.commit == nil {
+		return add(l.out)
+	}
+	box := l.server.newOutbox()
+	if err := add(box); err != nil {
+		box.free()
+		return err
+	}
+	h := &held{commit: x.commit, box: box}
+	l.held[0], l.held[1] = h, l.held[0]
+	l.server.holding.Add(1)
+	x.commit.Then(h.release)
+	return nil
+}
+
+func (s *Server) malformed(from netip.AddrPort, err error) {
+	s.metrics.malformed.Inc()
+	s.lines.malformed.Log(s.log.Warn, "malformed packet dropped", "from", from, "error", err)
+}
