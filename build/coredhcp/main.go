@@ -1,6 +1,6 @@
 // Command coredhcp is CoreDHCP with every stock plugin and leases, ntp and ddns,
 // served by our own loop. Its config.yml is CoreDHCP's, and so are its flags but
-// for --admin, which opens nothing unless it is given.
+// for --admin and --control, which open nothing unless they are given.
 package main
 
 import (
@@ -98,6 +98,7 @@ func run() error {
 	logLevel := flag.StringP("loglevel", "L", "info", "Log level. One of "+strings.Join(levels, ", "))
 	conf := flag.StringP("conf", "c", "", "Use this configuration file instead of the default location")
 	admin := flag.String("admin", "", "Serve /metrics, /health and /ready at this address, such as 127.0.0.1:9567. Default: nowhere")
+	control := flag.String("control", "", "Take commands at this Unix socket, such as /run/dicomnam/coredhcp.sock. Default: none")
 	list := flag.BoolP("plugins", "P", false, "list plugins")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -136,7 +137,7 @@ func run() error {
 	// From here on a SIGHUP waits for the server instead of ending the process.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
-	srv, err := server.New(cfg, server.Options{Admin: *admin})
+	srv, err := server.New(cfg, server.Options{Admin: *admin, Control: *control})
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func (s *Server) listen(ctx context.Context, a net.UDPAddr) (*listener, error) {
 		a.IP = net.IPv4zero
 	}
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		return control(c, a.Zone)
+		return socketOptions(c, a.Zone)
 	}}
 	pc, err := config.ListenPacket(ctx, "udp4", net.JoinHostPort(a.IP.String(), strconv.Itoa(a.Port)))
 	switch {
@@ -79,7 +79,7 @@ func (s *Server) listen(ctx context.Context, a net.UDPAddr) (*listener, error) {
 	return l, nil
 }
 
-func control(c syscall.RawConn, device string) error {
+func socketOptions(c syscall.RawConn, device string) error {
 	var failed error
 	err := c.Control(func(fd uintptr) {
 		for _, option := range [...]int{unix.SO_REUSEADDR, unix.SO_BROADCAST} {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -14,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 )
@@ -142,15 +142,20 @@ type Host struct {
 	siteMu sync.Mutex // guards site
 	site   *SiteFile  // nil until a plugin asks for it
 
-	once    sync.Once // makes metrics
+	once    sync.Once // makes metrics and control
 	metrics *prometheus.Registry
-
-	commandsMu sync.Mutex // guards commands
-	commands   map[string]ControlHandler
+	control *control.Server
 }
 
-// ControlHandler carries out one command of the control socket.
-type ControlHandler = func(ctx context.Context, args json.RawMessage, send func(v any) error) error
+// register makes the places where plugins register things.
+func (h *Host) register() {
+	h.once.Do(func() {
+		h.metrics = prometheus.NewRegistry()
+		h.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		h.control = control.NewServer()
+		h.control.Logger = newLogger("control")
+	})
+}
 
 // Metrics is where plugins register what they measure, as coredhcp_PLUGIN_NAME;
 // it is served as /metrics of the admin address ([Options]). A plugin registers
@@ -158,24 +163,17 @@ type ControlHandler = func(ctx context.Context, args json.RawMessage, send func(
 func (h *Host) Metrics() prometheus.Registerer { return h.registry() }
 
 func (h *Host) registry() *prometheus.Registry {
-	h.once.Do(func() {
-		h.metrics = prometheus.NewRegistry()
-		h.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	})
+	h.register()
 	return h.metrics
 }
 
 // OnControl has f carry out a command of the control socket ([Options]). A
-// plugin registers its commands in its NewFunc; of two with the same name the
-// later stands. f is called between Start and Close, from many goroutines at
-// once.
-func (h *Host) OnControl(command string, f ControlHandler) {
-	h.commandsMu.Lock()
-	defer h.commandsMu.Unlock()
-	if h.commands == nil {
-		h.commands = make(map[string]ControlHandler)
-	}
-	h.commands[command] = f
+// plugin registers its commands in its NewFunc; one that is registered twice is
+// an error of [Server.Run]. f is called between Start and Close, from many
+// goroutines at once.
+func (h *Host) OnControl(command string, f control.Handler) {
+	h.register()
+	h.control.Handle(command, f)
 }
 
 // Logger returns a logger for the named plugin that writes through CoreDHCP's,

@@ -58,6 +58,8 @@ type Server struct {
 type Options struct {
 	// Admin is the TCP address, HOST:PORT, of /metrics, /health and /ready. "": none.
 	Admin string
+	// Control is the path of the Unix socket for commands. "": none.
+	Control string
 }
 
 // The phases of a server's life.
@@ -184,6 +186,10 @@ func (s *Server) run(ctx context.Context) (err error) {
 	}
 	if s.conf.Server4 != nil {
 		group.Go(func() error { return s.serve4(running, life) })
+	}
+	if path := s.options.Control; path != "" {
+		s.host.register() // no plugin may have done it
+		group.Go(func() error { return s.host.control.Serve(running, path) })
 	}
 	s.phase.CompareAndSwap(phaseStarting, phaseServing)
 	return group.Wait()
