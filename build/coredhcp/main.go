@@ -70,6 +70,7 @@ var logLevels = map[string]func(*logrus.Logger){
 }
 
 func main() {
+	tune()
 	if err := run(); err != nil {
 		logError("coredhcp ends", err)
 		os.Exit(1)

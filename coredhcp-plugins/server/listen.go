@@ -25,11 +25,13 @@ const (
 	// What comes meanwhile then shares a wake-up, a group of the database and a
 	// system call for the answers, which cost more than everything else.
 	busyRate = 3000
-	pause    = time.Millisecond
+	pause    = 2 * time.Millisecond
 	rateTime = 10 * time.Millisecond // over which the rate is taken
 	// receiveBuffer, in octets, holds the packets of some thousand clients that
 	// come back at once after a power cut. The kernel may allow less.
 	receiveBuffer = 4 << 20
+	// sendBuffer, in octets, holds their answers: nothing waits for room.
+	sendBuffer = 1 << 20
 )
 
 // errAbsent says that an address cannot be listened on yet: its interface or the
@@ -88,6 +90,18 @@ func socketOptions(c syscall.RawConn, device string) error {
 				return
 			}
 		}
+		// Beyond the system's limit where we may, else up to it.
+		for _, buffer := range [...]struct{ force, ask, octets int }{
+			{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, receiveBuffer}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, sendBuffer},
+		} {
+			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, buffer.force, buffer.octets) == nil {
+				continue
+			}
+			if failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, buffer.ask, buffer.octets); failed != nil {
+				failed = os.NewSyscallError("setsockopt", failed)
+				return
+			}
+		}
 		if device != "" {
 			failed = os.NewSyscallError("setsockopt SO_BINDTODEVICE", unix.BindToDevice(int(fd), device))
 		}
@@ -96,9 +110,6 @@ func socketOptions(c syscall.RawConn, device string) error {
 }
 
 func (l *listener) setUp(a net.UDPAddr) error {
-	if err := l.conn.SetReadBuffer(receiveBuffer); err != nil {
-		return err
-	}
 	if err := l.pc.SetControlMessage(ipv4.FlagInterface|ipv4.FlagDst, true); err != nil {
 		return err
 	}
