@@ -142,9 +142,14 @@ func allocator() *fake {
 
 func acquire(t *testing.T, ns netns.NsHandle, modifiers ...dhcpv4.Modifier) (lease *nclient4.Lease, err error) {
 	t.Helper()
+	return acquireOn(t, ns, "client", modifiers...)
+}
+
+func acquireOn(t *testing.T, ns netns.NsHandle, ifname string, modifiers ...dhcpv4.Modifier) (lease *nclient4.Lease, err error) {
+	t.Helper()
 	var c *nclient4.Client
 	in(t, ns, func() (err error) {
-		c, err = nclient4.New("client", nclient4.WithTimeout(500*time.Millisecond), nclient4.WithRetry(10))
+		c, err = nclient4.New(ifname, nclient4.WithTimeout(500*time.Millisecond), nclient4.WithRetry(10))
 		return err
 	})
 	defer c.Close()
