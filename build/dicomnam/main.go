@@ -3,26 +3,58 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
+// Exit codes. Scripts rely on them.
+const (
+	exitOK      = 0
+	exitFailure = 1 // what was asked for was not done, or not all of it
+	exitUsage   = 2 // the command line was wrong: nothing was tried
+)
+
 func main() {
-	if err := root().Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := execute(ctx, root())
+	stop()
+	os.Exit(code)
+}
+
+// execute runs the command line and tells what went wrong.
+func execute(ctx context.Context, cmd *cobra.Command) int {
+	// Cobra calls this once it has understood the command line.
+	understood := false
+	cmd.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
+	called, err := cmd.ExecuteContextC(ctx)
+	switch {
+	case err == nil:
+		return exitOK
+	case understood:
+		fmt.Fprintln(cmd.ErrOrStderr(), err)
+		return exitFailure
 	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%v\nrun '%s --help' for usage\n", err, called.CommandPath())
+	return exitUsage
 }
 
 func root() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:           "dicomnam",
-		Short:         "The companion command of the dicomnam servers",
+		Use:   "dicomnam",
+		Short: "The companion command of the dicomnam servers",
+		Long: `The companion command of the dicomnam servers.
+
+The exit code is 0 when all went well, 1 when something failed, and 2 when the
+command line was wrong.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(checkCommand(), keygenCommand())
+	cmd.AddCommand(checkCommand(), keygenCommand(), genCommand())
+	cmd.AddCommand(leasesCommand(), historyCommand(), releaseCommand(), unquarantineCommand(), backupCommand())
 	return cmd
 }

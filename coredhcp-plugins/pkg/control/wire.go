@@ -54,10 +54,10 @@ type Client struct {
 	ClientIdentifier string `json:"client_identifier"` // option 61 with its type octet, in hexadecimal; "" if it sent none
 }
 
-// String is the client as people look for it: the hardware address, or else "id " and the client identifier.
+// String is the client as people look for it: the hardware address, or else "id:" and the client identifier.
 func (c Client) String() string {
 	if c.HardwareAddress == "" && c.ClientIdentifier != "" {
-		return "id " + c.ClientIdentifier
+		return "id:" + c.ClientIdentifier
 	}
 	return c.HardwareAddress
 }
@@ -75,15 +75,15 @@ type Lease struct {
 	Expires   *time.Time `json:"expires"` // when it ends, or did; nil: never
 }
 
-// Event is a change of a binding.
+// Event is one client's time on one address.
 type Event struct {
 	Address netip.Addr `json:"address"`
-	Time    time.Time  `json:"time"`
-	State   string     `json:"state"` // one of States: what it became
+	Start   time.Time  `json:"start"` // when the client got it
+	Until   *time.Time `json:"until"` // when that ended, or is to end; nil: never
+	State   string     `json:"state"` // Active, or how it ended
 	Client  Client     `json:"client"`
 	Device  string     `json:"device"`
-	Name    string     `json:"name"`
-	Until   *time.Time `json:"until"` // when that was to end; nil: never
+	Name    string     `json:"name"` // the FQDN that DNS was to show last; "" none
 }
 
 // request and line are what the two sides send.
