@@ -490,8 +490,31 @@ func TestClosed(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for range f.Leases() {
-		t.Error("a lease of a closed Manager")
+	for l, err := range f.Leases() {
+		if err == nil {
+			t.Errorf("a lease of a closed Manager: %+v", l)
+		}
+	}
+}
+
+// TestLeasesCutOff reads leases up to one that was damaged since Open: that they are not all is told.
+func TestLeasesCutOff(t *testing.T) {
+	f := open(t, testConfig())
+	f.get(query(client(1), link))
+	if _, err := f.store.write([]write{{string(appendBindingKey(nil, addr("203.0.113.200"))), []byte{0xff}}}, true); err != nil {
+		t.Fatal(err)
+	}
+	n, last := 0, error(nil)
+	for l, err := range f.Leases() {
+		if last != nil {
+			t.Errorf("after the error: %+v, %v", l, err)
+		}
+		if last = err; err == nil {
+			n++
+		}
+	}
+	if n != 1 || last == nil || !strings.Contains(last.Error(), "reading leases: key ") {
+		t.Errorf("%d leases, %v", n, last)
 	}
 }
 

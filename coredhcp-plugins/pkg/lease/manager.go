@@ -393,9 +393,10 @@ func (m *Manager) Lease(a netip.Addr) (Lease, bool) {
 }
 
 // Leases iterates all bindings in the order of their addresses, as they were on disk at one moment; it holds nobody up,
-// however long it takes. Should the database have to be opened again meanwhile, the rest is of a later moment.
-func (m *Manager) Leases() iter.Seq[Lease] {
-	return func(yield func(Lease) bool) {
+// however long it takes. Should the database have to be opened again meanwhile, the rest is of a later moment. An error
+// comes last: those before it are not all.
+func (m *Manager) Leases() iter.Seq2[Lease, error] {
+	return func(yield func(Lease, error) bool) {
 		view := m.store.snapshot([]byte{keyBinding}, []byte{keyBinding + 1})
 		defer view.end()
 		page := make([]Lease, 0, pageSize)
@@ -404,13 +405,11 @@ func (m *Manager) Leases() iter.Seq[Lease] {
 			page = page[:0]
 			more, err = view.read(pageSize, func(key, value []byte) error {
 				l, err := decodeLease(key, value)
-				page = append(page, l)
+				if err == nil {
+					page = append(page, l)
+				}
 				return err
 			})
-			if err != nil {
-				m.log.Error("reading leases", "error", err)
-				return
-			}
 			m.mu.Lock()
 			conf := m.conf
 			m.mu.Unlock()
@@ -418,9 +417,13 @@ func (m *Manager) Leases() iter.Seq[Lease] {
 				if n := conf.networkOf(l.Address); n != nil {
 					l.Network = n.Name
 				}
-				if !yield(l) {
+				if !yield(l, nil) {
 					return
 				}
+			}
+			if err != nil {
+				yield(Lease{}, fmt.Errorf("reading leases: %w", err))
+				return
 			}
 		}
 	}
