@@ -74,6 +74,9 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 	if l.metrics, err = newMetrics(host); err != nil {
 		return nil, err
 	}
+	for command, h := range l.commands() {
+		host.OnControl(command, h)
+	}
 	return l, nil
 }
 
