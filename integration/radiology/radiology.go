@@ -76,6 +76,7 @@ func machine(n byte) lab.Machine {
 type Options struct {
 	Bin       string        // directory of the binaries coredns and coredhcp
 	LeaseTime time.Duration // whole seconds; default LeaseTime
+	DHCPArgs  []string      // further arguments of coredhcp
 }
 
 // A Network is the radiology network in a lab.
@@ -84,8 +85,9 @@ type Network struct {
 	DNS                          netip.AddrPort // where the name server listens
 	DNSServer, DHCPServer        *lab.Process   // nil before they were started
 
-	lab *lab.Lab
-	bin string
+	lab      *lab.Lab
+	bin      string
+	dhcpArgs []string
 }
 
 // New writes the files into the lab's directory. It starts nothing.
@@ -99,7 +101,7 @@ func New(ctx context.Context, l *lab.Lab, o Options) (*Network, error) {
 			return nil, fmt.Errorf("the programs are not built (make does it): %w", err)
 		}
 	}
-	n := &Network{lab: l, bin: bin}
+	n := &Network{lab: l, bin: bin, dhcpArgs: o.DHCPArgs}
 	for _, f := range []struct {
 		path *string
 		name string
@@ -194,7 +196,7 @@ func (n *Network) StartDHCP(ctx context.Context) error {
 	p, err := n.lab.Start(n.lab.Server, lab.Command{
 		Name: "coredhcp",
 		Path: filepath.Join(n.bin, "coredhcp"),
-		Args: []string{"--conf", n.Config},
+		Args: append([]string{"--conf", n.Config}, n.dhcpArgs...),
 	})
 	if err != nil {
 		return err
