@@ -57,7 +57,7 @@ func call(ctx context.Context, path, command string, args any, each func(json.Ra
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
-	defer conn.Close() //nolint:errcheck // the answer is complete, or the call has failed
+	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 
 	// A server that refuses the client may close before it has read the request: what it said comes first.

@@ -79,7 +79,7 @@ func TestUmask(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
+	defer func() { _ = s.close() }()
 	if info, err := os.Lstat(s.path); err != nil || info.Mode() != fs.ModeSocket|0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
@@ -100,7 +100,7 @@ func TestPlaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.close()
+	defer func() { _ = l.close() }()
 	toLive := filepath.Join(dir, "to-live")
 	if err := os.Symlink(live, toLive); err != nil {
 		t.Fatal(err)

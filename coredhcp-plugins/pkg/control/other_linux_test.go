@@ -54,6 +54,6 @@ func asOther(t *testing.T, f func()) {
 	if _, err := unix.SetfsuidRetUid(65534); err != nil {
 		t.Fatal(err)
 	}
-	defer unix.SetfsuidRetUid(0)
+	defer func() { _, _ = unix.SetfsuidRetUid(0) }()
 	f()
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -109,7 +110,7 @@ func Decode(args json.RawMessage, v any) error {
 	if err := d.Decode(v); err != nil {
 		return fmt.Errorf("arguments: %w", err)
 	}
-	if _, err := d.Token(); err != io.EOF { //nolint:errorlint // a Decoder returns io.EOF itself
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("arguments: expected nothing after offset %d", d.InputOffset())
 	}
 	return nil
