@@ -29,9 +29,10 @@ interop: build ## the tests that start real processes and real peers
 	$(GO) test -count=1 -v ./integration/...
 
 .PHONY: lint
-lint: ## gofmt and go vet
+lint: ## gofmt, go vet and golangci-lint (built from its pinned source the first time)
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt'd: $$unformatted"; exit 1; }
 	$(GO) vet $(CHECKED)
+	$(GO) tool -modfile=build/tools/golangci-lint/go.mod golangci-lint run --timeout 20m $(CHECKED)
 
 FUZZTIME ?= 20s
 .PHONY: fuzz
