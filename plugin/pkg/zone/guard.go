@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -26,6 +27,27 @@ type guard struct {
 	log   *slog.Logger
 	alarm *alarm
 	cause atomic.Pointer[error] // set once: frozen
+
+	// opening is set until the database is open. Pebble cannot take an opening back: its flushes and compactions would
+	// go on with what is closed then, and panic. So until then every failure freezes the files, Pebble is told that all
+	// is well, and the database that it then opens is closed at once.
+	opening atomic.Bool
+	mu      sync.Mutex
+	logs    []string // to be removed once the database is open
+}
+
+// opened ends the opening. Until then no log was removed: what it held is in tables by now, but if the next log cannot be
+// made, a database without any log could not be told from one that lost it.
+func (g *guard) opened() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.opening.Store(false)
+	if g.failed() == nil {
+		for _, name := range g.logs {
+			_ = g.FS.Remove(name) // the next opening removes what is left
+		}
+	}
+	g.logs = nil
 }
 
 var errFrozen = errors.New("database is stopped after a failure")
@@ -42,6 +64,7 @@ func newAlarm() *alarm {
 
 func newGuard(fs vfs.FS, log *slog.Logger, a *alarm) *guard {
 	g := &guard{FS: fs, log: log, alarm: a}
+	g.opening.Store(true)
 	if fs == nil {
 		g.FS, g.real = vfs.Default, true
 	}
@@ -53,6 +76,15 @@ func (g *guard) fail(err error) {
 	if g.cause.CompareAndSwap(nil, &err) {
 		g.alarm.lines.Do(func() { g.log.Error("zone database failed; it will be opened again", "error", err) })
 	}
+}
+
+// hide takes note of a failure that Pebble must not see, and returns what it is told.
+func (g *guard) hide(err error) error {
+	if err == nil || !g.opening.Load() || errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	g.fail(err)
+	return nil
 }
 
 // failed is why the files are frozen, nil if they are not.
@@ -75,6 +107,9 @@ func (g *guard) background(err error) {
 }
 
 func (g *guard) corruption(path string, err error) {
+	if g.failed() != nil {
+		return // a file that Pebble was told it has
+	}
 	g.log.Error("zone database found a corrupt file", "file", path, "error", err)
 }
 
@@ -113,10 +148,10 @@ func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, erro
 			}
 			err = errors.Join(err, f.Close())
 		}
-		if !isLog(name) {
+		if !isLog(name) && g.hide(err) != nil {
 			return nil, err
 		}
-		g.fail(fmt.Errorf("making log: %w", err))
+		g.fail(fmt.Errorf("making log: %w", err)) // unless it failed already
 	}
 	f, err := vfs.NewMem().Create("file", vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -194,10 +229,10 @@ func (g *guard) Lock(name string) (io.Closer, error) {
 }
 
 func (g *guard) unlessFrozen(f func() error) error {
-	if g.failed() != nil {
-		return errFrozen
+	if g.failed() == nil {
+		return g.hide(f())
 	}
-	return f()
+	return g.hide(errFrozen)
 }
 
 func (g *guard) Link(oldname, newname string) error {
@@ -205,6 +240,13 @@ func (g *guard) Link(oldname, newname string) error {
 }
 
 func (g *guard) Remove(name string) error {
+	g.mu.Lock()
+	if g.opening.Load() && isLog(name) {
+		g.logs = append(g.logs, name)
+		g.mu.Unlock()
+		return nil
+	}
+	g.mu.Unlock()
 	return g.unlessFrozen(func() error { return g.FS.Remove(name) })
 }
 
@@ -233,35 +275,44 @@ func (f *plainFile) Write(p []byte) (int, error) {
 	if f.g.failed() != nil {
 		return len(p), nil
 	}
-	return f.File.Write(p)
+	n, err := f.File.Write(p)
+	if err != nil && f.g.hide(err) == nil {
+		return len(p), nil
+	}
+	return n, err
 }
 
 func (f *plainFile) WriteAt(p []byte, off int64) (int, error) {
 	if f.g.failed() != nil {
 		return len(p), nil
 	}
-	return f.File.WriteAt(p, off)
+	n, err := f.File.WriteAt(p, off)
+	if err != nil && f.g.hide(err) == nil {
+		return len(p), nil
+	}
+	return n, err
 }
 
 func (f *plainFile) Sync() error {
 	if f.g.failed() != nil {
 		return nil
 	}
-	return f.File.Sync()
+	return f.g.hide(f.File.Sync())
 }
 
 func (f *plainFile) SyncData() error {
 	if f.g.failed() != nil {
 		return nil
 	}
-	return f.File.SyncData()
+	return f.g.hide(f.File.SyncData())
 }
 
 func (f *plainFile) SyncTo(length int64) (bool, error) {
 	if f.g.failed() != nil {
 		return false, nil
 	}
-	return f.File.SyncTo(length)
+	full, err := f.File.SyncTo(length)
+	return full, f.g.hide(err)
 }
 
 // logFile is a log, or a directory: a failure freezes everything, and is told by guard.failed alone.

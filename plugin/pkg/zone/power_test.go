@@ -360,3 +360,50 @@ func TestPowerCutWhileOpening(t *testing.T) {
 		t.Errorf("only %d cuts", cuts)
 	}
 }
+
+// The disk is full from any of its operations on while a database is opened that has logs and tables to be read. That
+// fails, at once and without a panic of what Pebble does in the background, and works when there is space again.
+func TestFullDiskWhileOpening(t *testing.T) {
+	base := vfs.NewCrashableMem()
+	s, err := Open("db", Options{FS: base, memTable: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := s.Zone(testOrigin, testSeed(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	filler := strings.Repeat(` "`+strings.Repeat("x", 250)+`"`, 8)
+	for i := range 150 {
+		if rcode, err := z.Update(context.Background(), nil, pair(t, i, filler), permitAll); rcode != dns.RcodeSuccess {
+			t.Fatal(err)
+		}
+	}
+	want := version(z.Snapshot())
+	killed := base.CrashClone(vfs.CrashCloneCfg{})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for at, reached := int64(0), true; reached; at++ {
+		f := &faults{at: at, forever: true}
+		f.armed.Store(true)
+		mem := killed.CrashClone(vfs.CrashCloneCfg{})
+		s, err := Open("db", Options{FS: errorfs.Wrap(mem, f), memTable: 64 << 10})
+		if err == nil {
+			_ = s.Close() // may fail or not: everything is on disk already
+		}
+		reached = f.hit.Load()
+		if s, err = Open("db", Options{FS: mem, memTable: 64 << 10}); err != nil {
+			t.Fatalf("at %d: %v", at, err)
+		}
+		if z, err = s.Zone(testOrigin, func() ([]dns.RR, error) { return nil, errors.New("seeded again") }); err != nil {
+			t.Fatalf("at %d: %v", at, err)
+		}
+		if !sameVersion(version(z.Snapshot()), want) {
+			t.Errorf("at %d: %d records, want %d", at, z.Snapshot().Len(), len(want))
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -207,6 +207,7 @@ func (s *Store) openDB() (err error) {
 			DataCorruption:  func(i pebble.DataCorruptionInfo) { g.corruption(i.Path, i.Details) },
 		},
 	})
+	g.opened()
 	if err != nil {
 		return err
 	}
