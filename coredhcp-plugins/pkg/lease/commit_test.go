@@ -501,7 +501,9 @@ func TestClosed(t *testing.T) {
 func TestLeasesCutOff(t *testing.T) {
 	f := open(t, testConfig())
 	f.get(query(client(1), link))
-	if _, err := f.store.write([]write{{string(appendBindingKey(nil, addr("203.0.113.200"))), []byte{0xff}}}, true); err != nil {
+	w := new(batch)
+	w.set(literal(appendBindingKey(nil, addr("203.0.113.200"))), literal("\xff"))
+	if _, err := f.store.write(w, true); err != nil {
 		t.Fatal(err)
 	}
 	n, last := 0, error(nil)

@@ -9,6 +9,8 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -424,5 +426,55 @@ func TestPowerCutWhileOpening(t *testing.T) {
 	}
 	if cuts < 100 {
 		t.Errorf("only %d cuts", cuts)
+	}
+}
+
+// The disk is full from any of its operations on while a database is opened again that has logs and tables to be read.
+// That fails, at once and without a panic of what Pebble does in the background, and works when there is space again.
+func TestFullDiskWhileOpening(t *testing.T) {
+	base := vfs.NewCrashableMem()
+	m, err := Open("leases", wideConfig(powerPool), Options{FS: base, memTable: 16 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const clients = 150
+	for n := range clients {
+		exchange(t, m, n, "client-with-a-name")
+	}
+	killed := base.CrashClone(vfs.CrashCloneCfg{})
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for at, reached := 1, true; reached; at++ {
+		var left, hit atomic.Int64
+		left.Store(int64(at))
+		mem := killed.CrashClone(vfs.CrashCloneCfg{})
+		full := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind.ReadOrWrite() != errorfs.OpIsWrite || left.Add(-1) >= 0 {
+				return nil
+			}
+			hit.Add(1)
+			return syscall.ENOSPC
+		}))
+		m, err := Open("leases", wideConfig(powerPool), Options{FS: full, memTable: 16 << 10})
+		if err == nil {
+			_ = m.Close() // may fail or not: everything is on disk already
+		}
+		reached = hit.Load() > 0
+		if m, err = Open("leases", wideConfig(powerPool), Options{FS: mem, memTable: 16 << 10}); err != nil {
+			t.Fatalf("at %d: %v", at, err)
+		}
+		n := 0
+		for l := range m.Leases() {
+			if l.State == Active {
+				n++
+			}
+		}
+		if n != clients {
+			t.Errorf("at %d: %d leases, want %d", at, n, clients)
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -26,6 +27,8 @@ const (
 	giveUpTime = 10 * time.Second
 	// backgroundPause slows Pebble down, which tries failed background work again without a pause.
 	backgroundPause = 100 * time.Millisecond
+	// failureLines is how long it is between lines in the log about a database that cannot be opened again.
+	failureLines = time.Minute
 	// memTable is how many octets of changes there are, unless Options say, before they move from the log to a table.
 	memTable = 16 << 20
 	// maxUnsynced bounds the keys that were written since the last sync; the write that reaches it is synced.
@@ -44,15 +47,16 @@ var errFailed = errors.New("lease database failed")
 // The store then closes it and opens it again, and before it writes anything else it writes over every key of that batch
 // what the Manager holds to be true, and again what was written before without a sync. So an error on the disk costs the requests that hit it and nothing else.
 type store struct {
-	dir    string
-	fs     vfs.FS
-	log    *slog.Logger
-	table  uint64 // octets of changes before they move from the log to a table
-	lock   io.Closer
-	now    func() time.Time
-	tried  time.Time         // when opening the failed database again was last begun
-	again  *opening          // opening it again, if that goes on
-	wrongs map[string][]byte // what must be written before all else; nil value: deleted
+	dir     string
+	fs      vfs.FS
+	log     *slog.Logger
+	table   uint64 // octets of changes before they move from the log to a table
+	lock    io.Closer
+	now     func() time.Time
+	tried   time.Time         // when opening the failed database again was last begun
+	again   *opening          // opening it again, if that goes on
+	failing rate.Sometimes    // lines in the log about that
+	wrongs  map[string][]byte // what must be written before all else; nil value: deleted
 	// unsynced is what was written since the last sync, and is lost if the database fails; nil value: deleted.
 	unsynced map[string][]byte
 
@@ -81,7 +85,7 @@ func openStore(dir string, o Options, log *slog.Logger) (*store, error) {
 	if dir == "" {
 		return nil, errors.New("no database directory given")
 	}
-	s := &store{dir: dir, fs: o.FS, table: cmp.Or(o.memTable, memTable), log: log, now: time.Now, all: map[*snapshot]struct{}{}, wrongs: map[string][]byte{}, unsynced: map[string][]byte{}}
+	s := &store{dir: dir, fs: o.FS, table: cmp.Or(o.memTable, memTable), log: log, now: time.Now, all: map[*snapshot]struct{}{}, wrongs: map[string][]byte{}, unsynced: map[string][]byte{}, failing: rate.Sometimes{Interval: failureLines}}
 	if s.fs == nil {
 		s.fs = vfs.Default
 	}
@@ -151,10 +155,11 @@ func (s *store) open(d *database, first bool) (err error) {
 	if err := s.checkFiles(); err != nil {
 		return err
 	}
-	log := &pebbleLog{log: s.log, failed: &d.failed}
+	d.guard.opening.Store(true)
+	log := &pebbleLog{log: s.log, db: d}
 	listener := pebble.EventListener{
 		BackgroundError: func(err error) {
-			if d.trouble.Swap(&err) == nil {
+			if d.trouble.Swap(&err) == nil && d.guard.cause.Load() == nil {
 				s.log.Error("lease database: background work failed, trying again", "error", err)
 			}
 			time.Sleep(backgroundPause)
@@ -174,8 +179,13 @@ func (s *store) open(d *database, first bool) (err error) {
 		FormatMajorVersion: pebble.FormatWALSyncChunks, // tells a torn end of the log from a damaged middle
 		MemTableSize:       s.table,
 	})
+	d.guard.opened()
 	if err != nil {
 		return fmt.Errorf("opening lease database %s: %w", s.dir, err)
+	}
+	if cause := d.guard.cause.Load(); cause != nil {
+		_ = d.Close() // what it says is about files that are shut
+		return fmt.Errorf("opening lease database %s: %w", s.dir, *cause)
 	}
 	if err := s.checkFormat(d, first); err != nil {
 		return errors.Join(fmt.Errorf("lease database %s: %w", s.dir, err), d.Close())
@@ -230,7 +240,7 @@ func (s *store) checkFormat(d *database, first bool) error {
 
 // broken is the error of a database that Pebble gave up; Pebble reports that by its logger alone.
 func (d *database) broken() error {
-	if d.failed.Load() {
+	if d.failed.Load() || d.guard.cause.Load() != nil {
 		return errFailed
 	}
 	return nil
@@ -240,7 +250,7 @@ func (d *database) broken() error {
 // says that the changes may be on disk all the same.
 func (s *store) write(writes *batch, sync bool) (doubt bool, err error) {
 	d := s.current()
-	if d == nil || d.failed.Load() {
+	if d == nil || d.broken() != nil {
 		if d, err = s.reopen(); err != nil {
 			return false, err
 		}
@@ -347,7 +357,7 @@ func (s *store) reopen() (*database, error) {
 	o := s.again
 	s.again = nil
 	if o.err != nil {
-		s.log.Error("lease database: still failing", "error", o.err)
+		s.failing.Do(func() { s.log.Error("lease database: still failing", "error", o.err) })
 		return nil, fmt.Errorf("%w: %w", errFailed, o.err)
 	}
 	s.log.Info("lease database: opened again after an error", "directory", s.dir)
@@ -357,17 +367,22 @@ func (s *store) reopen() (*database, error) {
 	return o.db, nil
 }
 
-// flush moves everything from the log to tables, whose loss Pebble notices, or gives up after giveUpTime.
+// flush moves everything from the log to tables, whose loss Pebble notices. It gives up after giveUpTime, or at an error:
+// the log has it all.
 func (d *database) flush() {
 	done, err := d.AsyncFlush()
 	if err != nil {
-		return // the log has it all
+		return
 	}
-	t := time.NewTimer(giveUpTime)
+	end := time.Now().Add(giveUpTime)
+	t := time.NewTicker(backgroundPause)
 	defer t.Stop()
-	select {
-	case <-done:
-	case <-t.C:
+	for d.broken() == nil && d.trouble.Load() == nil && time.Now().Before(end) {
+		select {
+		case <-done:
+			return
+		case <-t.C:
+		}
 	}
 }
 
@@ -381,7 +396,7 @@ func (s *store) discard() {
 	for v := range s.all {
 		v.close()
 	}
-	if d.guard.shut.Load() {
+	if d.guard.shut.Load() && d.guard.cause.Load() == nil {
 		return
 	}
 	done := make(chan struct{})
@@ -410,7 +425,7 @@ func (s *store) discard() {
 // close writes what is left to repair and closes the database.
 func (s *store) close() error {
 	var err error
-	if d := s.current(); len(s.wrongs) > 0 || len(s.unsynced) > 0 && (d == nil || d.failed.Load()) {
+	if d := s.current(); len(s.wrongs) > 0 || len(s.unsynced) > 0 && (d == nil || d.broken() != nil) {
 		_, err = s.write(new(batch), true)
 	}
 	if s.again != nil {
@@ -424,7 +439,7 @@ func (s *store) close() error {
 	defer s.mu.Unlock()
 	switch {
 	case s.db == nil:
-	case s.db.failed.Load():
+	case s.db.broken() != nil:
 		s.discard()
 	default:
 		for v := range s.all {
@@ -441,8 +456,8 @@ func (s *store) close() error {
 // pebbleLog is Pebble's logger. Fatalf does not end the process: it marks the database as failed, and the store replaces
 // it before the next write.
 type pebbleLog struct {
-	log    *slog.Logger
-	failed *atomic.Bool
+	log *slog.Logger
+	db  *database
 }
 
 var _ pebble.Logger = (*pebbleLog)(nil)
@@ -454,6 +469,8 @@ func (l *pebbleLog) Errorf(format string, args ...any) {
 }
 
 func (l *pebbleLog) Fatalf(format string, args ...any) {
-	l.failed.Store(true)
-	l.log.Error("lease database failed: " + fmt.Sprintf(format, args...))
+	// Pebble may go on trying, and would fill the log; and it may miss what it was told that it has written.
+	if !l.db.failed.Swap(true) && l.db.guard.cause.Load() == nil {
+		l.log.Error("lease database failed: " + fmt.Sprintf(format, args...))
+	}
 }
