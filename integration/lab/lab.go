@@ -57,6 +57,7 @@ type Lab struct {
 
 	mu        sync.Mutex
 	processes []*Process
+	disks     []*Disk
 }
 
 // New makes the network. What it made is removed again if it fails.
@@ -107,6 +108,13 @@ func (l *Lab) Close() error {
 		if err := p.Stop(); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	l.mu.Lock()
+	disks := l.disks
+	l.disks = nil
+	l.mu.Unlock()
+	for _, d := range disks {
+		errs = append(errs, d.close())
 	}
 	errs = append(errs, l.wire.close())
 	if l.Client != nil && l.Client != l.Server {
