@@ -24,6 +24,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -131,26 +132,31 @@ func (l *Lab) Close() error {
 }
 
 // FreePort returns a port of an IPv4 address that is free for UDP and TCP, and
-// no other call of this process has returned.
+// no other call of this process has returned. It is below those that the kernel
+// gives to outgoing connections, one of which could take it before its server.
 func FreePort(ctx context.Context, address netip.Addr) (uint16, error) {
+	const lowest, above = 10_000, 32_768 // net.ipv4.ip_local_port_range begins here, unless it was set
 	var lc net.ListenConfig
+	var err error
 	for range 100 {
-		u, err := lc.ListenPacket(ctx, "udp4", netip.AddrPortFrom(address, 0).String())
-		if err != nil {
-			return 0, fmt.Errorf("finding a free port: %w", err)
+		port := uint16(lowest + rand.IntN(above-lowest))
+		if _, taken := ports.LoadOrStore(port, true); taken {
+			continue
 		}
-		port := u.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-		t, err := lc.Listen(ctx, "tcp4", netip.AddrPortFrom(address, port).String())
+		var u net.PacketConn
+		if u, err = lc.ListenPacket(ctx, "udp4", netip.AddrPortFrom(address, port).String()); err != nil {
+			continue
+		}
+		var t net.Listener
+		t, err = lc.Listen(ctx, "tcp4", netip.AddrPortFrom(address, port).String())
 		u.Close()
 		if err != nil {
 			continue
 		}
 		t.Close()
-		if _, taken := ports.LoadOrStore(port, true); !taken {
-			return port, nil
-		}
+		return port, nil
 	}
-	return 0, errors.New("finding a free port: 100 attempts found none")
+	return 0, fmt.Errorf("finding a free port: 100 attempts found none: %w", err)
 }
 
 var ports sync.Map // of the uint16 that FreePort returned
