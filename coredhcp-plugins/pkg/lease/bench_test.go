@@ -93,6 +93,7 @@ func BenchmarkOpen(b *testing.B) {
 func past(b testing.TB, m *Manager, held int) {
 	var next atomic.Int64
 	parallel(held, 256, func() { change(b, m, int(next.Add(1)-1)) })
+	inDNS(b, m)
 }
 
 // change is RELEASE and then REQUEST of the same address.
@@ -190,10 +191,16 @@ func filled(t testing.TB, dir string, fs vfs.FS, n int) *Manager {
 	}
 	var next atomic.Int64
 	parallel(n, 256, func() { exchange(t, m, int(next.Add(1)-1), "client-with-a-name") })
+	inDNS(t, m)
+	return m
+}
+
+// inDNS confirms all changes of names.
+func inDNS(t testing.TB, m *Manager) {
 	for {
 		changes := m.TakeNameChanges(1000)
 		if len(changes) == 0 {
-			return m
+			return
 		}
 		for _, c := range changes {
 			if err := m.ConfirmNameChange(c); err != nil {

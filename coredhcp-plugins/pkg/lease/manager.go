@@ -109,7 +109,7 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 func (m *Manager) load() error {
 	wall := m.opened.Round(0)
 	devices := map[string]*string{}
-	var idle, unpublished []*binding
+	var bindings, idle, unpublished []*binding
 	pools := m.conf.pools // those that bindings may still be found in: they come in the order of addresses
 	one := func(key, value []byte) error {
 		var err error
@@ -122,6 +122,7 @@ func (m *Manager) load() error {
 			if b, err = m.loadBinding(key, value, wall, devices); err != nil {
 				break
 			}
+			bindings = append(bindings, b)
 			if b.idle() {
 				idle = append(idle, b)
 			}
@@ -146,6 +147,14 @@ func (m *Manager) load() error {
 	for _, r := range []struct{ from, to []byte }{{nil, []byte{keyEvent}}, {[]byte{keyEvent + 1}, nil}} {
 		if err := m.store.readAll(r.from, r.to, one); err != nil {
 			return err
+		}
+	}
+	// The maps are made when it is known how large: growing them takes as long as reading the disk.
+	m.bindings, m.clients = make(map[netip.Addr]*binding, len(bindings)), make(map[string]*binding, len(bindings))
+	for _, b := range bindings {
+		m.bindings[b.addr] = b
+		if b.known() {
+			m.link(b)
 		}
 	}
 	m.listAll(idle)
@@ -201,10 +210,6 @@ func (m *Manager) loadBinding(key, value []byte, wall time.Time, devices map[str
 	m.version = max(m.version, s.version)
 	b := m.newBinding(a)
 	m.index(b, r)
-	m.bindings[a] = b
-	if b.known() {
-		m.link(b)
-	}
 	m.ends.fix(b)
 	return b, nil
 }
