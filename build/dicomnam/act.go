@@ -69,7 +69,8 @@ remove it.
 To restore, stop coredhcp, move the directory that database= names out of the way,
 put DIR or what was copied from it in its place, owned by the user that coredhcp
 runs as, and start coredhcp. Leases that were given after the backup are not known
-then; their clients get them again when they renew, if nobody else has the address.`,
+then: their addresses count as free, while their clients use them until these leases
+end or are refused. So restore the newest backup, and only if the database is lost.`,
 		Example: "  dicomnam backup /var/lib/dicomnam/backup-$(date +%F)",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := cobra.ExactArgs(1)(cmd, args); err != nil {
