@@ -21,7 +21,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	moreThreads()
 	giveHeadroom()
 	coremain.Run()
 }
