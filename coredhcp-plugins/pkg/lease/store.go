@@ -178,6 +178,8 @@ func (s *store) open(d *database, first bool) (err error) {
 		EventListener:      &listener,
 		FormatMajorVersion: pebble.FormatWALSyncChunks, // tells a torn end of the log from a damaged middle
 		MemTableSize:       s.table,
+		// They are collected by a goroutine that an Open which fails at its end leaves behind, and which then panics.
+		DisableTableStats: true,
 	})
 	d.guard.opened()
 	if err != nil {
