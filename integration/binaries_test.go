@@ -54,8 +54,8 @@ func TestPlugins(t *testing.T) {
 // A wrong site file is refused by both servers, with every wrong line.
 func TestBrokenSite(t *testing.T) {
 	t.Parallel()
-	replace := func(old, new string) func(string) string {
-		return func(site string) string { return strings.Replace(site, old, new, 1) }
+	replace := func(old, by string) func(string) string {
+		return func(site string) string { return strings.Replace(site, old, by, 1) }
 	}
 	for name, tc := range map[string]struct {
 		damage func(string) string

@@ -72,7 +72,7 @@ func (r demoRun) prepare(t *testing.T) *startedDemo {
 	}
 	bin := binaries(t) // built before the time of the demo begins to count
 	d := &startedDemo{}
-	if d.tmp, err = os.MkdirTemp("", "dicomnam-demo-"); err != nil {
+	if d.tmp, err = os.MkdirTemp("", "dicomnam-demo-"); err != nil { //nolint:usetesting // the demo runs as another user, who may not enter the test's own directory
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -77,7 +77,7 @@ func newDNSServer(t *testing.T, l *lab.Lab, dir string) *dnsServer {
 }
 `,
 		"tsig.keys": fmt.Sprintf("key %q {\nalgorithm hmac-sha256;\nsecret %q;\n};\n", killKey, killSecret),
-		"seed.zone": fmt.Sprintf("$ORIGIN %s\n$TTL 300\n@ IN SOA ns hostmaster %d 3600 600 86400 60\n@ IN NS ns\nns IN A 192.0.2.2\n", killZone, killSerial),
+		"seed.zone": fmt.Sprintf("$ORIGIN %s\n$TTL 300\n@ IN SOA ns hostmaster %d 3600 600 86400 60\nns IN A 192.0.2.2\n@ IN NS ns\n", killZone, killSerial),
 	} {
 		if err := os.WriteFile(filepath.Join(l.Dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)

@@ -115,7 +115,10 @@ func TestPerfdhcp(t *testing.T) {
 	}
 	defer manager.Close()
 	holders := map[string]netip.Addr{}
-	for got := range manager.Leases() {
+	for got, err := range manager.Leases() {
+		if err != nil {
+			t.Fatal(err)
+		}
 		if got.State == leasedb.Active {
 			holders[got.Client.String()] = got.Address
 		}

@@ -158,7 +158,7 @@ func (b *bench) launchDHCP(ctx context.Context, s *server) error {
 		}
 		select {
 		case <-s.Done():
-			return fmt.Errorf("%s ended: %v\n%s", s.Name, s.Err(), s.Tail(10))
+			return fmt.Errorf("%w\n%s", s.Ended(), s.Tail(10))
 		default:
 		}
 	}

@@ -72,8 +72,8 @@ func (l exchangeLoad) run(ctx context.Context) (*sample, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the relay's socket: %w", err)
 	}
-	defer r.udp.Close()
-	_ = r.udp.SetReadBuffer(8 << 20) // as much as the kernel allows
+	defer func() { _ = r.udp.Close() }() // all is sent, or not worth it
+	_ = r.udp.SetReadBuffer(8 << 20)     // as much as the kernel allows
 	_ = r.udp.SetWriteBuffer(8 << 20)
 	r.conn = ipv4.NewPacketConn(r.udp)
 	for i := range r.in {

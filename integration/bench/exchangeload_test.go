@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -75,8 +76,7 @@ func TestExchanges(t *testing.T) {
 		from: l.Client, relay: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port),
 		to: server.LocalAddr().(*net.UDPAddr).AddrPort(), window: 7, limit: 200, patience: 100 * time.Millisecond,
 	}.run(context.Background())
-	server.Close()
-	if err != nil {
+	if err := errors.Join(err, server.Close()); err != nil {
 		t.Fatal(err)
 	}
 	asked := <-requests

@@ -67,7 +67,7 @@ func (l queryLoad) run(ctx context.Context) (*sample, error) {
 	defer func() {
 		for _, s := range used {
 			if s != nil {
-				s.udp.Close()
+				_ = s.udp.Close() // all is read, or not worth it
 			}
 		}
 	}()

@@ -73,7 +73,7 @@ func (b *bench) reloadOnce(ctx context.Context, s *server, path string, moved, d
 	if err != nil {
 		return nil, err
 	}
-	defer opened.Close()
+	defer func() { _ = opened.Close() }() // it was only read
 
 	w := &watch{
 		server: s, name: siteDevice(device), now: &longest{}, served: make(chan time.Time, 1),

@@ -120,7 +120,7 @@ func (b *bench) measure(ctx context.Context, s *server, load func() (*sample, er
 	result.drops = dropped(s.port) - drops
 	select {
 	case <-s.Done():
-		return nil, fmt.Errorf("%s ended: %v\n%s", s.Name, s.Err(), s.Tail(10))
+		return nil, fmt.Errorf("%w\n%s", s.Ended(), s.Tail(10))
 	default:
 		return result, nil
 	}
@@ -256,5 +256,5 @@ func fsyncBaseline(dir string) (_ *sample, err error) {
 func isTmpfs(dir string) bool {
 	const tmpfs, ramfs = 0x01021994, 0x858458f6
 	var fs syscall.Statfs_t
-	return syscall.Statfs(dir, &fs) == nil && (int64(fs.Type) == tmpfs || int64(fs.Type) == ramfs)
+	return syscall.Statfs(dir, &fs) == nil && (fs.Type == tmpfs || fs.Type == ramfs)
 }

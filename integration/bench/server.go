@@ -246,7 +246,7 @@ func (s *server) await(ctx context.Context, name string) error {
 		}
 		select {
 		case <-s.Done():
-			return fmt.Errorf("%s ended: %v", s.Name, s.Err())
+			return s.Ended()
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for %s to answer: %w", s.Name, ctx.Err())
 		case <-time.After(2 * time.Millisecond):

@@ -45,7 +45,7 @@ func (b *bench) writeZone(hosts int, withDHCID bool) (path string, err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	w := bufio.NewWriter(f)
-	fmt.Fprintf(w, "$ORIGIN %s\n$TTL 300\n@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 127.0.0.1\n", zoneName)
+	fmt.Fprintf(w, "$ORIGIN %s\n$TTL 300\n@ IN SOA ns hostmaster 1 3600 600 86400 60\nns IN A 127.0.0.1\n@ IN NS ns\n", zoneName)
 	for i := range hosts {
 		fmt.Fprintf(w, "h%d IN A %s\n", i, address(i))
 		if withDHCID {

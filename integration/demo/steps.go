@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -92,7 +93,7 @@ func reverse() string {
 func (d *demo) before(ctx context.Context) error {
 	d.heading("Before: the scanner ct1 is switched off, and nobody finds it")
 	r := d.network.Resolver()
-	defer r.Close()
+	defer func() { _ = r.Close() }() // nothing is asked any more
 	var rows [][]string
 	for _, q := range []question{{radiology.CT1.Host, dns.TypeA}, {reverse(), dns.TypePTR}, {instance, dns.TypeSRV}} {
 		m, err := r.Ask(ctx, q.name, q.qtype)
@@ -222,17 +223,17 @@ func (d *demo) browse(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		text := ""
+		var text strings.Builder
 		for n, i := range found {
 			row := []string{i.AETitle, trim(i.Host), i.Address.String(), fmt.Sprint(i.Port), i.Type}
 			if n > 0 {
-				text += ", "
+				text.WriteString(", ")
 			}
-			text += join(row)
+			text.WriteString(join(row))
 			rows = append(rows, append(row, service))
 		}
-		if text != expected[service] {
-			return &unmet{service + ": " + expected[service], text}
+		if text.String() != expected[service] {
+			return &unmet{service + ": " + expected[service], text.String()}
 		}
 	}
 	d.table(rows...)
@@ -290,7 +291,7 @@ func (d *demo) leave(ctx context.Context) error {
 	}
 	d.table(rows...)
 	r := d.network.Resolver()
-	defer r.Close()
+	defer func() { _ = r.Close() }() // nothing is asked any more
 	left, err := radiology.Browse(ctx, r, "_dicom._tcp")
 	if err != nil {
 		return err

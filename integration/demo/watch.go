@@ -42,7 +42,7 @@ func (d *demo) watch(ctx context.Context, q question, expected string, wanted fu
 	seen := make(chan sighting, 1)
 	r := d.network.Resolver()
 	go func() {
-		defer r.Close()
+		defer func() { _ = r.Close() }() // nothing is asked any more
 		m, at, err := r.Await(ctx, q.name, q.qtype, wanted)
 		seen <- sighting{m, at, err}
 	}()
@@ -52,7 +52,7 @@ func (d *demo) watch(ctx context.Context, q question, expected string, wanted fu
 // late is the step's failure where a watch has not ended in time.
 func (w watch) late(ctx context.Context, n *radiology.Network) error {
 	r := n.Resolver()
-	defer r.Close()
+	defer func() { _ = r.Close() }() // nothing is asked any more
 	found := "no answer"
 	if m, err := r.Ask(ctx, w.name, w.qtype); err == nil {
 		found = lab.Summary(m)

@@ -93,7 +93,7 @@ func (p Program) Check() error {
 func Confined(program string) error {
 	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 	if err != nil || enabled[0] != 'Y' {
-		return nil
+		return nil //nolint:nilerr // a kernel without AppArmor has no such file
 	}
 	if matches, _ := filepath.Glob("/etc/apparmor.d/*" + program); len(matches) > 0 {
 		return fmt.Errorf("%s: confined by AppArmor to the machine's own files", program)
@@ -263,7 +263,7 @@ func (x *external) settle(ctx context.Context) error {
 func (x *external) pause(ctx context.Context) error {
 	select {
 	case <-x.process.Done():
-		return fmt.Errorf("%s ended: %v", x.program, x.process.Err())
+		return x.process.Ended()
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-time.After(time.Millisecond):

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -24,14 +23,14 @@ func (x *external) dhcpcd(self string) (Command, error) {
 	}
 	// By default it asks for what is in the machine's dhcpcd.conf, and probes an
 	// address for five seconds before it uses it.
-	conf := "noarp\nnoipv6rs\nrequire dhcp_server_identifier\n"
+	conf := []byte("noarp\nnoipv6rs\nrequire dhcp_server_identifier\n")
 	for _, o := range wanted {
-		conf += "option " + strconv.Itoa(int(o.Code())) + "\n"
+		conf = fmt.Appendf(conf, "option %d\n", o.Code())
 	}
 	if x.machine.Hostname != "" {
-		conf += "hostname " + x.machine.Hostname + "\n"
+		conf = fmt.Appendf(conf, "hostname %s\n", x.machine.Hostname)
 	}
-	if err := os.WriteFile(x.file(".conf"), []byte(conf), 0o644); err != nil {
+	if err := os.WriteFile(x.file(".conf"), conf, 0o644); err != nil {
 		return Command{}, err
 	}
 	return Command{

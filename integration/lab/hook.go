@@ -216,7 +216,7 @@ func (r *reader) address(name string) netip.Addr {
 
 func (r *reader) addresses(name string) []netip.Addr {
 	var as []netip.Addr
-	for _, f := range strings.Fields(r.env(name)) {
+	for f := range strings.FieldsSeq(r.env(name)) {
 		a, err := netip.ParseAddr(f)
 		r.fail(name, err)
 		as = append(as, a)

@@ -149,12 +149,10 @@ func FreePort(ctx context.Context, address netip.Addr) (uint16, error) {
 		}
 		var t net.Listener
 		t, err = lc.Listen(ctx, "tcp4", netip.AddrPortFrom(address, port).String())
-		u.Close()
-		if err != nil {
+		if err = errors.Join(err, u.Close()); err != nil {
 			continue
 		}
-		t.Close()
-		return port, nil
+		return port, t.Close()
 	}
 	return 0, fmt.Errorf("finding a free port: 100 attempts found none: %w", err)
 }

@@ -130,7 +130,7 @@ var stateChange = regexp.MustCompile(`: State changed: \w+ -> (\w+)\n`)
 func (n *networkd) pause(ctx context.Context) error {
 	select {
 	case <-n.process.Done():
-		return fmt.Errorf("%s ended: %v", Networkd, n.process.Err())
+		return n.process.Ended()
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-time.After(time.Millisecond):

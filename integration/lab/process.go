@@ -4,6 +4,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -65,7 +66,7 @@ func (l *Lab) Start(n *Namespace, c Command) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of %s: %w", c.Name, err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }() // the process has its own copy
 	if p.from, err = log.Seek(0, io.SeekEnd); err != nil {
 		return nil, fmt.Errorf("opening the log of %s: %w", c.Name, err)
 	}
@@ -149,6 +150,12 @@ func (p *Process) Err() error {
 	}
 }
 
+// Ended is the error of who needs a process that has ended; "exit status 0" is
+// one too.
+func (p *Process) Ended() error {
+	return fmt.Errorf("%s ended: %w", p.Name, cmp.Or(p.Err(), errors.New("exit status 0")))
+}
+
 // Signal sends a signal to the process.
 func (p *Process) Signal(s os.Signal) error {
 	if err := p.cmd.Process.Signal(s); err != nil {
@@ -218,7 +225,7 @@ func (p *Process) WaitUDP(ctx context.Context, port uint16) error {
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("%s ended before it listened on UDP port %d: %v", p.Name, port, p.err)
+			return fmt.Errorf("before it listened on UDP port %d: %w", port, p.Ended())
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for %s to listen on UDP port %d: %w", p.Name, port, ctx.Err())
 		case <-time.After(2 * time.Millisecond):

@@ -186,7 +186,7 @@ func (n *Network) StartDNS(ctx context.Context) error {
 		return err
 	}
 	r := n.Resolver()
-	defer r.Close()
+	defer func() { _ = r.Close() }() // nothing is asked any more
 	_, _, err = r.Await(ctx, Domain, dns.TypeSOA, lab.Present)
 	return err
 }
