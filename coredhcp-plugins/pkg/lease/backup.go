@@ -27,7 +27,7 @@ func (m *Manager) Backup(dir string) error {
 func (s *store) backup(dir string) (err error) {
 	s.mu.RLock()
 	d := s.db
-	if d == nil || d.failed.Load() {
+	if d == nil || d.broken() != nil {
 		s.mu.RUnlock()
 		return errFailed
 	}
@@ -35,5 +35,12 @@ func (s *store) backup(dir string) (err error) {
 	s.mu.RUnlock()
 	defer d.use.RUnlock()
 	defer d.recover(&err)
-	return errors.Join(d.Checkpoint(dir, pebble.WithFlushedWAL()), d.broken())
+	s.copying.Lock()
+	defer s.copying.Unlock()
+	d.guard.copied.Store(nil)
+	err = d.Checkpoint(dir, pebble.WithFlushedWAL())
+	if cause := d.guard.copied.Load(); cause != nil && err == nil {
+		err = errors.Join(*cause, s.fs.RemoveAll(dir))
+	}
+	return errors.Join(err, d.broken())
 }

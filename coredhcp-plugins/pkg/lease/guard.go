@@ -22,10 +22,12 @@ import (
 // closed at once.
 type guard struct {
 	vfs.FS
-	private bool // on the operating system's file system: set modes
+	dir     string // of the database; what lies elsewhere belongs to a copy of it
+	private bool   // on the operating system's file system: set modes
 	shut    atomic.Bool
 	opening atomic.Bool
 	cause   atomic.Pointer[error] // of a failure that Pebble was not told
+	copied  atomic.Pointer[error] // of a copy's directory, which Pebble cannot be told: it would panic
 	mu      sync.Mutex
 	logs    []string // to be removed once the database is open
 }
@@ -59,6 +61,9 @@ func (g *guard) hide(err error) error {
 	return nil
 }
 
+// clean is a directory's path as that of its files begins.
+func (g *guard) clean(dir string) string { return g.FS.PathDir(g.FS.PathJoin(dir, "x")) }
+
 // do does what changes the directory, unless the guard is shut.
 func (g *guard) do(f func() error) error {
 	if g.shut.Load() {
@@ -75,12 +80,12 @@ func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, erro
 		f, err = g.keepPrivate(name, f, err)
 		return err
 	})
-	log := strings.HasSuffix(name, ".log")
+	log := strings.HasSuffix(name, ".log") && g.FS.PathDir(name) == g.clean(g.dir)
 	if err != nil && log {
 		g.fail(err)
 		err = nil
 	}
-	if err == nil && g.shut.Load() { // a pretended one
+	if err == nil && f == nil { // a pretended one
 		f, err = vfs.NewMem().Create("file", vfs.WriteCategoryUnspecified)
 	}
 	if err != nil {
@@ -89,8 +94,8 @@ func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, erro
 	return &guardedFile{f, g, log}, nil
 }
 
-// guardedFile is a file whose failures Pebble does not see while it opens the database. Those of a log, and of a directory,
-// which is synced when a log is made, it never sees: it would end the process.
+// guardedFile is a file whose failures Pebble does not see while it opens the database. Those of a log, and of the database's
+// directory, which is synced when a log is made, it never sees: it would end the process.
 type guardedFile struct {
 	vfs.File
 	g     *guard
@@ -159,10 +164,26 @@ func (f *guardedFile) SyncTo(length int64) (full bool, err error) {
 	return full, err
 }
 
+// copiedDir is a directory outside the database.
+type copiedDir struct {
+	vfs.File
+	g *guard
+}
+
+func (f *copiedDir) Sync() error {
+	if err := f.File.Sync(); err != nil {
+		f.g.copied.CompareAndSwap(nil, &err)
+	}
+	return nil
+}
+
 func (g *guard) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
 	if err != nil {
 		return nil, err
+	}
+	if g.clean(name) != g.clean(g.dir) {
+		return &copiedDir{f, g}, nil
 	}
 	return &guardedFile{f, g, true}, nil
 }

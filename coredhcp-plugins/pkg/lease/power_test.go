@@ -478,3 +478,34 @@ func TestFullDiskWhileOpening(t *testing.T) {
 		}
 	}
 }
+
+// A copy that finds no space does no harm to the database, whatever of it cannot be written.
+func TestFullDiskOfBackup(t *testing.T) {
+	for at, reached := int64(1), true; reached; at++ {
+		var left, hit atomic.Int64
+		left.Store(at)
+		full := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if !strings.HasPrefix(op.Path, "copies") || op.Kind.ReadOrWrite() != errorfs.OpIsWrite || left.Add(-1) >= 0 {
+				return nil
+			}
+			hit.Add(1)
+			return syscall.ENOSPC
+		}))
+		m, err := Open("leases", wideConfig(powerPool), Options{FS: full, memTable: 16 << 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		exchange(t, m, 1, "client-with-a-name")
+		err = m.Backup("copies")
+		if reached = hit.Load() > 0; reached == (err == nil) {
+			t.Errorf("at %d: %v", at, err)
+		}
+		if m.store.current().broken() != nil {
+			t.Errorf("at %d: the database failed with its copy: %v, %v", at, err, m.store.current().guard.cause.Load())
+		}
+		exchange(t, m, 2, "client-with-a-name")
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -60,6 +60,8 @@ type store struct {
 	// unsynced is what was written since the last sync, and is lost if the database fails; nil value: deleted.
 	unsynced map[string][]byte
 
+	copying sync.Mutex // one copy is made at a time
+
 	mu  sync.RWMutex // guards db and the life of what is read from it
 	db  *database    // nil while there is none
 	all map[*snapshot]struct{}
@@ -136,7 +138,7 @@ func (o *opening) patiently() (*database, error) {
 
 // begin begins to open the database; only the first opening may create it.
 func (s *store) begin(first bool) *opening {
-	o := &opening{db: &database{guard: &guard{FS: s.fs, private: s.private()}}, done: make(chan struct{})}
+	o := &opening{db: &database{guard: &guard{FS: s.fs, dir: s.dir, private: s.private()}}, done: make(chan struct{})}
 	go func() {
 		defer close(o.done)
 		o.err = s.open(o.db, first)
