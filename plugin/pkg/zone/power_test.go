@@ -148,7 +148,7 @@ func (r *powerRun) open(fs vfs.FS) (*Store, *Zone) {
 
 // load runs the clients until the power is cut.
 func (r *powerRun) load() {
-	r.left, r.cut = 1+r.random.IntN(300), nil
+	r.left, r.cut = 1+r.random.IntN(200), nil
 	if r.random.IntN(4) == 0 {
 		r.left = 1 + r.random.IntN(40) // while it opens
 	}
@@ -229,8 +229,8 @@ func (r *powerRun) check(z *Zone) {
 			r.t.Errorf("no difference from serial %d to %d", old.Serial(), snap.Serial())
 		}
 	}
-	if n := len(r.seen); n > 5 {
-		r.seen = r.seen[n-5:]
+	if n := len(r.seen); n > 3 {
+		r.seen = r.seen[n-3:]
 	}
 }
 
