@@ -145,7 +145,7 @@ func TestDNSDiskFull(t *testing.T) {
 		if update(clients[asked%len(clients)]) != dns.RcodeSuccess {
 			failed++
 		}
-		if _, err := s.serial(); err != nil {
+		if _, err := s.serial(t.Context()); err != nil {
 			t.Errorf("question beside failing updates: %v", err)
 		}
 	}
@@ -169,7 +169,7 @@ func TestDNSDiskFull(t *testing.T) {
 		_, _, err := (&dns.Client{Timeout: 200 * time.Millisecond}).Exchange(new(dns.Msg).SetQuestion(killZone, dns.TypeSOA), s.address.String())
 		return err == nil && lines(s.process, "no space left on device") > 0
 	})
-	if _, err := s.serial(); err == nil {
+	if _, err := s.serial(t.Context()); err == nil {
 		checkZone(t, s, clients)
 	}
 	empty(t, disk)
@@ -177,7 +177,7 @@ func TestDNSDiskFull(t *testing.T) {
 		s.launch()
 	}
 	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
-		if _, err := s.serial(); err == nil {
+		if _, err := s.serial(t.Context()); err == nil {
 			break
 		}
 		if time.Since(begin) > recovery {

@@ -104,7 +104,7 @@ func (s *dnsServer) start() uint32 {
 	s.launch()
 	ctx := timeout(s.t, patience)
 	for {
-		if serial, err := s.serial(); err == nil {
+		if serial, err := s.serial(ctx); err == nil {
 			return serial
 		}
 		select {
@@ -117,10 +117,16 @@ func (s *dnsServer) start() uint32 {
 	}
 }
 
-// serial asks for the zone's serial.
-func (s *dnsServer) serial() (uint32, error) {
-	m := new(dns.Msg).SetQuestion(killZone, dns.TypeSOA)
-	r, _, err := (&dns.Client{Timeout: 200 * time.Millisecond}).Exchange(m, s.address.String())
+// serial asks for the zone's serial, until ctx ends at the latest.
+func (s *dnsServer) serial(ctx context.Context) (uint32, error) {
+	client := &dns.Client{Timeout: 200 * time.Millisecond}
+	conn, err := client.DialContext(ctx, s.address.String())
+	if err != nil {
+		return 0, err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // or below
+	defer conn.Close()
+	r, _, err := client.ExchangeWithConn(new(dns.Msg).SetQuestion(killZone, dns.TypeSOA), conn)
 	if err != nil {
 		return 0, err
 	}
@@ -449,7 +455,7 @@ func TestDNSKilled(t *testing.T) {
 		wg.Go(func() {
 			highest = serial
 			for ctx.Err() == nil {
-				now, err := s.serial()
+				now, err := s.serial(ctx)
 				if err != nil {
 					return // killed
 				}
