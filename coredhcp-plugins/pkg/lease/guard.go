@@ -62,7 +62,7 @@ func (g *guard) hide(err error) error {
 }
 
 // clean is a directory's path as that of its files begins.
-func (g *guard) clean(dir string) string { return g.FS.PathDir(g.FS.PathJoin(dir, "x")) }
+func (g *guard) clean(dir string) string { return g.PathDir(g.PathJoin(dir, "x")) }
 
 // do does what changes the directory, unless the guard is shut.
 func (g *guard) do(f func() error) error {
@@ -80,7 +80,7 @@ func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, erro
 		f, err = g.keepPrivate(name, f, err)
 		return err
 	})
-	log := strings.HasSuffix(name, ".log") && g.FS.PathDir(name) == g.clean(g.dir)
+	log := strings.HasSuffix(name, ".log") && g.PathDir(name) == g.clean(g.dir)
 	if err != nil && log {
 		g.fail(err)
 		err = nil
@@ -194,10 +194,10 @@ func (g *guard) Unwrap() vfs.FS { return g.FS }
 
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	return g.open(name, func() (vfs.File, error) {
-		if strings.HasPrefix(g.FS.PathBase(name), "marker.") {
+		if strings.HasPrefix(g.PathBase(name), "marker.") {
 			// Pebble syncs the directory after it has made a marker: a power cut before that may leave the marker, and
 			// not the manifest that it names.
-			if err := syncDir(g.FS, g.FS.PathDir(name)); err != nil {
+			if err := syncDir(g.FS, g.PathDir(name)); err != nil {
 				return nil, err
 			}
 		}
@@ -237,8 +237,7 @@ func (g *guard) keepPrivate(name string, f vfs.File, err error) (vfs.File, error
 		return f, err
 	}
 	if err := os.Chmod(name, 0o600); err != nil {
-		f.Close()
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }

@@ -268,7 +268,10 @@ func (r *powerRun) check(m *Manager) {
 	r.t.Helper()
 	ctx := context.Background()
 	holder := map[string]netip.Addr{}
-	for l := range m.Leases() {
+	for l, err := range m.Leases() {
+		if err != nil {
+			r.t.Fatal(err)
+		}
 		if l.State != Active {
 			continue
 		}
@@ -410,7 +413,10 @@ func TestPowerCutWhileOpening(t *testing.T) {
 				t.Fatalf("cut at %s: %v", r.on, err)
 			}
 			n := 0
-			for l := range m.Leases() {
+			for l, err := range m.Leases() {
+				if err != nil {
+					t.Fatal(err)
+				}
 				if l.State == Active {
 					n++
 				}
@@ -465,7 +471,10 @@ func TestFullDiskWhileOpening(t *testing.T) {
 			t.Fatalf("at %d: %v", at, err)
 		}
 		n := 0
-		for l := range m.Leases() {
+		for l, err := range m.Leases() {
+			if err != nil {
+				t.Fatal(err)
+			}
 			if l.State == Active {
 				n++
 			}

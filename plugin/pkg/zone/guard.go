@@ -87,6 +87,8 @@ func (g *guard) hide(err error) error {
 	return nil
 }
 
+func (g *guard) frozen() bool { return g.cause.Load() != nil }
+
 // failed is why the files are frozen, nil if they are not.
 func (g *guard) failed() error {
 	if p := g.cause.Load(); p != nil {
@@ -163,10 +165,10 @@ func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, erro
 // Create implements vfs.FS, as do the methods after it.
 func (g *guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	return g.open(name, func() (vfs.File, error) {
-		if strings.HasPrefix(g.FS.PathBase(name), "marker.") {
+		if strings.HasPrefix(g.PathBase(name), "marker.") {
 			// Pebble syncs the directory after it has made a marker: a power cut before that may leave the marker,
 			// and not the manifest that it names.
-			if err := syncDir(g.FS, g.FS.PathDir(name)); err != nil {
+			if err := syncDir(g.FS, g.PathDir(name)); err != nil {
 				return nil, err
 			}
 		}
@@ -272,7 +274,7 @@ type plainFile struct {
 }
 
 func (f *plainFile) Write(p []byte) (int, error) {
-	if f.g.failed() != nil {
+	if f.g.frozen() {
 		return len(p), nil
 	}
 	n, err := f.File.Write(p)
@@ -283,7 +285,7 @@ func (f *plainFile) Write(p []byte) (int, error) {
 }
 
 func (f *plainFile) WriteAt(p []byte, off int64) (int, error) {
-	if f.g.failed() != nil {
+	if f.g.frozen() {
 		return len(p), nil
 	}
 	n, err := f.File.WriteAt(p, off)
@@ -294,21 +296,21 @@ func (f *plainFile) WriteAt(p []byte, off int64) (int, error) {
 }
 
 func (f *plainFile) Sync() error {
-	if f.g.failed() != nil {
+	if f.g.frozen() {
 		return nil
 	}
 	return f.g.hide(f.File.Sync())
 }
 
 func (f *plainFile) SyncData() error {
-	if f.g.failed() != nil {
+	if f.g.frozen() {
 		return nil
 	}
 	return f.g.hide(f.File.SyncData())
 }
 
 func (f *plainFile) SyncTo(length int64) (bool, error) {
-	if f.g.failed() != nil {
+	if f.g.frozen() {
 		return false, nil
 	}
 	full, err := f.File.SyncTo(length)
@@ -322,7 +324,7 @@ type logFile struct {
 }
 
 func (f *logFile) swallow(what string, do func() error) {
-	if f.g.failed() != nil {
+	if f.g.frozen() {
 		return
 	}
 	if err := do(); err != nil {
