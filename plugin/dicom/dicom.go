@@ -132,7 +132,8 @@ func (d *Dicom) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) 
 	}
 	z, err := d.zone(s)
 	if err != nil {
-		return dns.RcodeServerFailure, err
+		// start has logged why; as an error it would be logged for each query.
+		return dns.RcodeServerFailure, nil //nolint:nilerr // see above
 	}
 
 	result := z.Snapshot().Lookup(q.Name, q.Qtype)
