@@ -188,7 +188,11 @@ func serveUpdates(t *testing.T, key tsigkey.Key, updates chan<- *dns.Msg) string
 	case err := <-failed:
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { srv.Shutdown() })
+	t.Cleanup(func() {
+		if err := srv.Shutdown(); err != nil {
+			t.Error(err)
+		}
+	})
 	return srv.PacketConn.LocalAddr().String()
 }
 

@@ -163,9 +163,10 @@ func FuzzHandle(f *testing.F) {
 			return
 		}
 		x := &server.Exchange{Request: r, Reply: &dhcpv4.DHCPv4{Options: dhcpv4.Options{}}, Interface: "eth0", Addresses: []netip.Addr{serverID}, ServerID: serverID}
-		if mt == dhcpv4.MessageTypeDiscover {
+		switch mt {
+		case dhcpv4.MessageTypeDiscover:
 			x.Reply.UpdateOption(dhcpv4.OptMessageType(dhcpv4.MessageTypeOffer))
-		} else if mt == dhcpv4.MessageTypeRequest || mt == dhcpv4.MessageTypeInform {
+		case dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeInform:
 			x.Reply.UpdateOption(dhcpv4.OptMessageType(dhcpv4.MessageTypeAck))
 		}
 		verdict := l.Handle(t.Context(), x)

@@ -420,7 +420,7 @@ devices:
 					{First: addr("192.0.2.92"), Last: addr("192.0.2.92"), Clients: lease.UnknownClients},
 				},
 				LeaseTime: time.Hour, MinLeaseTime: 10 * time.Minute, MaxLeaseTime: 2 * time.Hour, DeclineTime: 3 * time.Hour,
-				Authoritative: true, DDNS: true, DDNSScope: "all all",
+				Authoritative: true, DDNS: true, DDNSScope: "all all", //nolint:dupword // one word for each direction
 			},
 			{
 				Name: "guests", Prefix: netip.MustParsePrefix("198.51.100.0/24"),

@@ -181,7 +181,7 @@ func TestReasons(t *testing.T) {
 
 // TestLabelsAreBounded has reasons that nobody has thought of share one label.
 func TestLabelsAreBounded(t *testing.T) {
-	m := &metrics{answers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "answers_total"}, []string{"type", "kind", "reason"})}
+	m := &metrics{answers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "answers_total", Help: "Answers."}, []string{"type", "kind", "reason"})}
 	for i := range 100 {
 		m.answered("discover", "silent", strconv.Itoa(i))
 	}

@@ -2,6 +2,7 @@ package leases
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -163,7 +164,7 @@ func fqdnName(data []byte) string {
 		return string(name)
 	}
 	// A partial name has no root label (RFC 4702 section 2.3.1).
-	if s, _, err := dns.UnpackDomainName(append(name[:len(name):len(name)], 0), 0); err == nil {
+	if s, _, err := dns.UnpackDomainName(append(slices.Clip(name), 0), 0); err == nil {
 		return s
 	}
 	return ""

@@ -134,7 +134,11 @@ func TestAdmin(t *testing.T) {
 		expect("/metrics", 200, line)
 	}
 	expect("/debug/pprof/", 404, "")
-	if p, err := http.Post("http://"+address+"/metrics", "text/plain", strings.NewReader("x")); err != nil || p.StatusCode != http.StatusMethodNotAllowed {
+	p, err := http.Post("http://"+address+"/metrics", "text/plain", strings.NewReader("x"))
+	if err != nil {
+		t.Fatalf("POST: %v", err)
+	}
+	if err := p.Body.Close(); err != nil || p.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %v, %v", p, err)
 	}
 	if hosts.Metrics() != s.host.Metrics() {

@@ -84,7 +84,7 @@ func (s *Server) answer(ctx context.Context, x *Exchange) *dhcpv4.DHCPv4 {
 	x.Reply = newReply(x.Request)
 	handled := false
 	for _, l := range s.chain {
-		stop := false
+		var stop bool
 		switch {
 		case l.plugin != nil && l.plugin.Accepts(t):
 			stop = l.plugin.Handle(ctx, x) == Stop

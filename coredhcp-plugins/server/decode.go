@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net"
+	"slices"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/iana"
@@ -120,7 +121,7 @@ func parse(flat []byte) *dhcpv4.DHCPv4 {
 		if before, ok := m.Options[code]; ok {
 			value = append(before, value...) // RFC 3396
 		}
-		m.Options[code] = value[:len(value):len(value)]
+		m.Options[code] = slices.Clip(value)
 		return nil
 	})
 	return m

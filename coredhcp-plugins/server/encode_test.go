@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -61,9 +62,7 @@ func TestEncodeOrder(t *testing.T) {
 func TestEncodeSize(t *testing.T) {
 	base := func(more dhcpv4.Options) dhcpv4.Options {
 		o := dhcpv4.Options{53: {5}, 54: value(4, 1), 51: value(4, 2), 82: value(6, 3)}
-		for code, v := range more {
-			o[code] = v
-		}
+		maps.Copy(o, more)
 		return o
 	}
 	tests := []struct {

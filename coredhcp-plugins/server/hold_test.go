@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -147,7 +148,7 @@ func TestHoldTwice(t *testing.T) {
 				t.Error("only one of them is over")
 			}
 			a.end(errs[0])
-			if want := cmp.Or(errs[0], errs[1]); len(got) != 1 || got[0] != want {
+			if want := []error{cmp.Or(errs[0], errs[1])}; !slices.Equal(got, want) {
 				t.Errorf("called with %v, want %v", got, want)
 			}
 		})

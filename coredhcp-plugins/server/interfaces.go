@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,12 +30,7 @@ type netInterface struct {
 
 // has says whether a is an address of the interface.
 func (i *netInterface) has(a netip.Addr) bool {
-	for _, own := range i.addrs {
-		if own == a {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(i.addrs, a)
 }
 
 // beside returns the interface's address on the network that a is in.

@@ -151,7 +151,6 @@ func (r *reader) serve(ctx, working context.Context, a net.UDPAddr, l *listener)
 			if l, err = s.listen(ctx, a); err == nil {
 				s.keep(l)
 				log.Info("listening")
-				waiting = false
 				break
 			}
 			if ctx.Err() != nil {

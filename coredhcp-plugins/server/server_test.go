@@ -215,10 +215,10 @@ func TestLife(t *testing.T) {
 	}
 	handling, release := make(chan struct{}), make(chan struct{})
 	var life context.Context
-	make := func(name string) *fake {
+	plugin := func(name string) *fake {
 		return &fake{
 			start: func(ctx context.Context) error {
-				life = ctx
+				life = ctx //nolint:fatcontext // kept to ask whether it is over
 				event("start %s", name)
 				return nil
 			},
@@ -240,7 +240,7 @@ func TestLife(t *testing.T) {
 			},
 		}
 	}
-	a, b := registerFake(make("a")), registerFake(make("b"))
+	a, b := registerFake(plugin("a")), registerFake(plugin("b"))
 	s := newServer(t, loopback(a+":", "server_id: 192.0.2.2", b+":"))
 	if err := s.Reload(); err != nil {
 		t.Errorf("Reload before Run: %v", err)

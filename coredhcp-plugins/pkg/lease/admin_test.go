@@ -55,7 +55,7 @@ func TestUnquarantine(t *testing.T) {
 
 func TestAdministratorAfterClose(t *testing.T) {
 	f := open(t, testConfig())
-	if err := f.Manager.Close(); err != nil {
+	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
 	_, end := f.End(context.Background(), addr("192.0.2.100"))

@@ -78,7 +78,7 @@ func TestAhead(t *testing.T) {
 	if ans, c := f.ahead(selecting(query(client(9), link2), offered[0])); ans.Kind != Nak || c != nil {
 		t.Errorf("nothing to write: %v, commit %v", ans.Kind, c)
 	}
-	if err := f.Manager.Close(); err != nil {
+	if err := f.Close(); err != nil {
 		t.Error(err)
 	}
 }
@@ -105,7 +105,7 @@ func TestAheadFails(t *testing.T) {
 		t.Error("the lease is there all the same")
 	}
 	bad.on.Store(false)
-	_ = f.Manager.Close() // it may tell of the failure
+	_ = f.Close() // it may tell of the failure
 }
 
 // TestAheadClose holds that Close calls back for what was decided.
@@ -116,7 +116,7 @@ func TestAheadClose(t *testing.T) {
 	_, c := f.ahead(selecting(q, f.discover(q).Lease.Address))
 	called := false
 	c.Then(func(err error) { called = err == nil })
-	if err := f.Manager.Close(); err != nil {
+	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if !called {

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -68,10 +69,7 @@ func TestBackup(t *testing.T) {
 			mu.Unlock()
 		}
 		mu.Lock()
-		want := map[netip.Addr]Client{}
-		for a, c := range acked {
-			want[a] = c
-		}
+		want := maps.Clone(acked)
 		mu.Unlock()
 		to := filepath.Join(dir, "backups", string(rune('a'+i)))
 		if err := m.Backup(to); err != nil {
@@ -93,7 +91,10 @@ func TestBackup(t *testing.T) {
 			}
 		}
 		holders := map[Client]netip.Addr{}
-		for l := range restored.Leases() {
+		for l, err := range restored.Leases() {
+			if err != nil {
+				t.Fatal(err)
+			}
 			if l.State != Active {
 				continue
 			}

@@ -60,5 +60,5 @@ func (m *Manager) bootp(q *Query) (Answer, *group, error) {
 // keeps says whether granting the asker's lease again would change nothing.
 func (m *Manager) keeps(w *asker, b *binding) bool {
 	r := m.draw(w, m.conf.networkOf(b.addr), b.addr, b)
-	return r == b.record && (r.name == "" || !m.takesBack(w, b) && !(r.published && b.stale(w.t.el)))
+	return r == b.record && (r.name == "" || !m.takesBack(w, b) && (!r.published || !b.stale(w.t.el)))
 }

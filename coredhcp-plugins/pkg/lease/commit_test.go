@@ -101,7 +101,10 @@ func TestConcurrentClients(t *testing.T) {
 	}
 	clients.Wait()
 	seen := map[string]netip.Addr{}
-	for l := range m.Leases() {
+	for l, err := range m.Leases() {
+		if err != nil {
+			t.Fatal(err)
+		}
 		if l.State != Active {
 			continue
 		}
@@ -190,7 +193,10 @@ func TestSyncFails(t *testing.T) {
 			check := func() {
 				t.Helper()
 				n := 0
-				for l := range f.Leases() {
+				for l, err := range f.Leases() {
+					if err != nil {
+						t.Fatal(err)
+					}
 					n++
 					if l.State != Active || l.Address == third.Address && l.Client != client(3) || l.Address == held.Address && l.Client != client(1) {
 						t.Errorf("on disk: %+v", l)
@@ -203,7 +209,7 @@ func TestSyncFails(t *testing.T) {
 			check()
 			f.reopen(testConfig())
 			check()
-			if err := f.Manager.Close(); err != nil {
+			if err := f.Close(); err != nil {
 				t.Error(err)
 			}
 		})
@@ -280,7 +286,7 @@ func TestUncommittedIsNotShown(t *testing.T) {
 		t.Errorf("renewed until %v", ans.Lease.Expires)
 	}
 	f.wantChanges("+ws1.imaging.example.org. 198.51.100.10")
-	if err := f.Manager.Close(); err != nil {
+	if err := f.Close(); err != nil {
 		t.Error(err)
 	}
 }
@@ -304,11 +310,11 @@ func TestRenewalFails(t *testing.T) {
 		t.Errorf("ends %v, want %v", got.Expires, l.Expires)
 	}
 	f.clock.advance(reopenEvery)
-	if err := f.Manager.Close(); err != nil { // writes what is to be repaired
+	if err := f.Close(); err != nil { // writes what is to be repaired
 		t.Fatal(err)
 	}
 	f.open(testConfig())
-	defer f.Manager.Close()
+	defer f.Close()
 	if got, _ := f.Lease(l.Address); !got.Expires.Equal(l.Expires) || got.State != Active {
 		t.Errorf("on disk it ends %v, want %v", got.Expires, l.Expires)
 	}
@@ -340,7 +346,7 @@ func TestLostConfirmation(t *testing.T) {
 	}
 	f.confirm(f.wantChanges("+" + ct1))
 	f.reopen(testConfig())
-	defer f.Manager.Close()
+	defer f.Close()
 	f.wantChanges()
 	if l, _ := f.Lease(l.Address); !l.Published {
 		t.Errorf("after the restart: %+v", l)
@@ -377,7 +383,7 @@ func TestStaleRemoval(t *testing.T) {
 			f := open(t, testConfig())
 			f.get(named(1, "ws1", link2))
 			f.confirm(f.wantChanges("+" + ws1))
-			if err := f.Manager.Close(); err != nil {
+			if err := f.Close(); err != nil {
 				t.Fatal(err)
 			}
 			r := removal{name: "ws1.imaging.example.org.", addr: addr("198.51.100.10"), client: pack(tc.client), version: 7}
@@ -450,7 +456,10 @@ func TestPowerCut(t *testing.T) {
 			}
 		}
 		pending := 0
-		for l := range m.Leases() {
+		for l, err := range m.Leases() {
+			if err != nil {
+				t.Fatal(err)
+			}
 			if !l.Published {
 				pending++
 			}
@@ -474,7 +483,7 @@ func TestDirectoryIsLocked(t *testing.T) {
 func TestClosed(t *testing.T) {
 	f := open(t, testConfig())
 	f.get(query(client(1), link))
-	if err := f.Manager.Close(); err != nil {
+	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
 	ctx := context.Background()
@@ -484,7 +493,7 @@ func TestClosed(t *testing.T) {
 	_, decline := f.Decline(ctx, Query{})
 	for name, err := range map[string]error{
 		"Discover": discover, "Request": request, "Release": release, "Decline": decline,
-		"Run": f.Manager.Run(ctx), "Reload": f.Reload(testConfig()), "Close": f.Manager.Close(), "ConfirmNameChange": f.ConfirmNameChange(NameChange{}),
+		"Run": f.Manager.Run(ctx), "Reload": f.Reload(testConfig()), "Close": f.Close(), "ConfirmNameChange": f.ConfirmNameChange(NameChange{}),
 	} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("%s: %v", name, err)

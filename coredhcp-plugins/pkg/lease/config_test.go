@@ -165,7 +165,10 @@ func TestLeases(t *testing.T) {
 	}
 	var last netip.Addr
 	n := 0
-	for l := range f.Leases() {
+	for l, err := range f.Leases() {
+		if err != nil {
+			t.Fatal(err)
+		}
 		if n > 0 && !last.Less(l.Address) {
 			t.Fatalf("%v after %v", l.Address, last)
 		}
@@ -177,8 +180,12 @@ func TestLeases(t *testing.T) {
 	if n != 3*pageSize+1 {
 		t.Errorf("%d leases", n)
 	}
-	for range f.Leases() {
+	var err error
+	for _, err = range f.Leases() {
 		break
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	if len(f.store.all) != 0 {
 		t.Error("a view was left open")

@@ -241,12 +241,7 @@ func (m *Manager) refuse(w *asker, a netip.Addr, reason string) Answer {
 }
 
 func contains(nets []*network, n *network) bool {
-	for _, o := range nets {
-		if o == n {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(nets, n)
 }
 
 // unknown answers a client of which there is no record: another server may know it (RFC 2131 section 4.3.2).
@@ -295,7 +290,7 @@ func (m *Manager) usable(w *asker, a netip.Addr, nets []*network) bool {
 		if o := m.offers.of(a); b.resting(w.t.el) && (o == nil || !m.same(w, o.client)) {
 			return false // unless choose offered it
 		}
-		if b.held(w.t.el) && !m.owns(w, b) && !(reserved && w.sharesHardware(b.client)) {
+		if b.held(w.t.el) && !m.owns(w, b) && (!reserved || !w.sharesHardware(b.client)) {
 			return false
 		}
 	}

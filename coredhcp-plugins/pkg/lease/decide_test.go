@@ -427,7 +427,10 @@ func TestStartAndEnd(t *testing.T) {
 	if l, _ := f.Lease(a); !l.Start.Equal(begun) {
 		t.Errorf("started %v, want %v", l.Start, begun)
 	}
-	for l := range f.Leases() {
+	for l, err := range f.Leases() {
+		if err != nil {
+			t.Fatal(err)
+		}
 		if l.Expires.Before(end) || l.Expires.Sub(end) >= time.Millisecond {
 			t.Errorf("on disk it ends %v, the client was told %v", l.Expires, end)
 		}

@@ -95,13 +95,13 @@ func TestForeignData(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			f := open(t, testConfig())
 			f.get(query(client(1), link2))
-			if err := f.Manager.Close(); err != nil {
+			if err := f.Close(); err != nil {
 				t.Fatal(err)
 			}
 			put(t, f.fs, tc.key, tc.value)
 			m, err := Open("leases", testConfig(), Options{FS: f.fs})
 			if err == nil {
-				m.Close()
+				_ = m.Close() // the test fails anyway
 				t.Fatal("opened")
 			}
 			for _, w := range tc.want {

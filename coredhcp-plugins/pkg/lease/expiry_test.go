@@ -94,7 +94,10 @@ func TestExpiry(t *testing.T) {
 			}
 			time.Sleep(12 * time.Hour)
 			synctest.Wait()
-			for l := range f.Leases() {
+			for l, err := range f.Leases() {
+				if err != nil {
+					t.Fatal(err)
+				}
 				if l.State != Expired {
 					t.Fatalf("%+v", l)
 				}
@@ -122,7 +125,7 @@ func TestExpiry(t *testing.T) {
 		f.confirm(f.TakeNameChanges(10))
 		f.clock.advance(30 * time.Minute)
 		f.request(renewing(named(2, "ws2", link2), addr("198.51.100.11")))
-		if err := f.Manager.Close(); err != nil {
+		if err := f.Close(); err != nil {
 			t.Fatal(err)
 		}
 		f.clock.advance(45 * time.Minute)

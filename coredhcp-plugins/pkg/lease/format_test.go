@@ -26,7 +26,7 @@ func TestFormat1(t *testing.T) {
 		f.Manager = m
 	}
 	again()
-	defer func() { f.Manager.Close() }()
+	defer func() { f.Close() }()
 	clock := func(t time.Time) string {
 		if t.IsZero() {
 			return "never"
@@ -34,7 +34,10 @@ func TestFormat1(t *testing.T) {
 		return t.UTC().Format("15:04")
 	}
 	var got []string
-	for l := range f.Leases() {
+	for l, err := range f.Leases() {
+		if err != nil {
+			t.Fatal(err)
+		}
 		m, _ := f.Lease(l.Address)
 		if fmt.Sprint(m.Client, m.State, m.Name, m.Version, m.Published) != fmt.Sprint(l.Client, l.State, l.Name, l.Version, l.Published) {
 			t.Errorf("on disk %+v, in memory %+v", l, m)
@@ -70,7 +73,7 @@ func TestFormat1(t *testing.T) {
 	for range 2 {
 		f.history("198.51.100.13", "03 active 08:50-09:50", "03 released 08:01-08:01")
 		f.history("198.51.100.10", "01 active 08:00-09:50 ws1")
-		if err := f.Manager.Close(); err != nil {
+		if err := f.Close(); err != nil {
 			t.Fatal(err)
 		}
 		again()

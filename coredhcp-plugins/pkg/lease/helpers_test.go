@@ -99,7 +99,7 @@ func open(t *testing.T, c Config) *fixture {
 	t.Helper()
 	f := &fixture{T: t, clock: newClock(), fs: vfs.NewMem()}
 	f.open(c)
-	t.Cleanup(func() { f.Manager.Close() })
+	t.Cleanup(func() { f.Close() })
 	return f
 }
 
@@ -121,7 +121,7 @@ func (f *fixture) committed(i CommitInfo) {
 // reopen closes the Manager and opens it again.
 func (f *fixture) reopen(c Config) {
 	f.Helper()
-	if err := f.Manager.Close(); err != nil {
+	if err := f.Close(); err != nil {
 		f.Fatal(err)
 	}
 	f.open(c)

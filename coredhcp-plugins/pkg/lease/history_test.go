@@ -86,7 +86,7 @@ func TestHistory(t *testing.T) {
 		if _, err := f.History(ctx, addr(a), 1); !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-		if err := f.Manager.Close(); err != nil {
+		if err := f.Close(); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := f.History(context.Background(), addr(a), 1); !errors.Is(err, ErrClosed) {

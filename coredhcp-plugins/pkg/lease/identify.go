@@ -1,5 +1,7 @@
 package lease
 
+import "slices"
+
 // identify finds the asker's device in the order: hardware address, client identifier, port of the relay, host name. The
 // last two are weak: they tell a place and a claim, not a machine. So whoever has a living lease as that device keeps its
 // address and name from any other machine at that port or with that name. Caller holds mu.
@@ -64,12 +66,7 @@ func (m *Manager) taken(w *asker, r *Reservation) bool {
 			return true
 		}
 	}
-	for _, b := range m.owned[r.Hostname] {
-		if other(b) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(m.owned[r.Hostname], other)
 }
 
 // deviceOf is the reservation of the device that a binding's client is, or nil.

@@ -58,9 +58,10 @@ func (f *fixture) check() {
 	for a, b := range f.bindings {
 		p := f.conf.poolOf(a)
 		add := func(t tally) tally {
-			if b.state == Active {
+			switch b.state {
+			case Active:
 				t.active++
-			} else if b.state == Declined {
+			case Declined:
 				t.declined++
 			}
 			return t

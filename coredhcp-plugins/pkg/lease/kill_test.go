@@ -24,7 +24,11 @@ func TestKillChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go m.Run(t.Context())
+	go func() {
+		if err := m.Run(t.Context()); err != nil {
+			panic(err)
+		}
+	}()
 	begin := os.Getpid() << 20
 	var out sync.Mutex
 	for w := range 16 {

@@ -179,7 +179,7 @@ func (m *model) acked(w *machine, q *Query, a Answer) {
 		m.Fatalf("%v is %q in the lease, want %q", holder, l.Device, device)
 	}
 	s := m.last(got)
-	if s != nil && s.held(now) && s.client != holder && !(m.owner(got) != "" && s.client.HardwareAddr == holder.HardwareAddr) {
+	if s != nil && s.held(now) && s.client != holder && (m.owner(got) == "" || s.client.HardwareAddr != holder.HardwareAddr) {
 		m.Fatalf("%v given to %v, promised to %v until %v, it is %v", got, holder, s.client, s.until, now)
 	}
 	if since, ok := m.resting[got]; ok && now.Before(since.Add(leastRest)) && m.owner(got) == "" {
@@ -313,7 +313,10 @@ func TestAgainstModel(t *testing.T) {
 	// What the store says is what memory says.
 	m.settled()
 	n := 0
-	for l := range m.Leases() {
+	for l, err := range m.Leases() {
+		if err != nil {
+			t.Fatal(err)
+		}
 		n++
 		if o, ok := m.Lease(l.Address); !ok || o.State != l.State || o.Client != l.Client || o.Name != l.Name ||
 			o.Network != l.Network || o.Version != l.Version || o.State != Declined && !o.Expires.Equal(l.Expires) {
@@ -434,7 +437,7 @@ func (m *model) step() {
 			m.expire()
 		}
 	case 12:
-		switch a := m.fixture.bootp(q); {
+		switch a := m.bootp(q); {
 		case a.Kind == Silent:
 		case a.Kind != Ack || a.Duration != Infinite || m.owner(a.Lease.Address) == "":
 			m.Fatalf("BOOTP: %+v", a)

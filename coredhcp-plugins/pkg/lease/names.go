@@ -330,12 +330,13 @@ func (q *nameQueue) untake(m *Manager, n NameChange) *chain {
 // chainHeap is a heap of chains by rank.
 type chainHeap []*chain
 
-func (h chainHeap) Len() int           { return len(h) }
-func (h chainHeap) Less(i, j int) bool { return cmp.Less(h[i].rank, h[j].rank) }
+func (h *chainHeap) Len() int           { return len(*h) }
+func (h *chainHeap) Less(i, j int) bool { return cmp.Less((*h)[i].rank, (*h)[j].rank) }
 
-func (h chainHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
+func (h *chainHeap) Swap(i, j int) {
+	s := *h
+	s[i], s[j] = s[j], s[i]
+	s[i].place, s[j].place = i, j
 }
 
 // Push is for package heap; use add.

@@ -30,9 +30,9 @@ func (f *fixture) settled() {
 }
 
 // take takes all changes, as "+name address" and "-name address".
-func (f *fixture) take(max int) (texts []string, changes []NameChange) {
+func (f *fixture) take(limit int) (texts []string, changes []NameChange) {
 	f.Helper()
-	changes = f.TakeNameChanges(max)
+	changes = f.TakeNameChanges(limit)
 	for _, c := range changes {
 		sign := "+"
 		if c.Remove {

@@ -201,7 +201,10 @@ func TestNamesakesAgainstModel(t *testing.T) {
 			f.clock.advance(time.Minute)
 			f.drain(d)
 			held := map[string]map[netip.Addr]bool{}
-			for l := range f.Leases() {
+			for l, err := range f.Leases() {
+				if err != nil {
+					t.Fatal(err)
+				}
 				if l.State == Active && l.Name != "" {
 					if held[l.Name] == nil {
 						held[l.Name] = map[netip.Addr]bool{}

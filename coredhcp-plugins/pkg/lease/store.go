@@ -202,15 +202,18 @@ func (s *store) checkFormat(d *database, first bool) error {
 	v, closer, err := d.Get([]byte{keyFormat})
 	switch {
 	case err == nil:
-		defer closer.Close()
-		if string(v) == formatValue1 {
+		found := string(v)
+		if err := closer.Close(); err != nil {
+			return err
+		}
+		if found == formatValue1 {
 			if err := d.Set([]byte{keyFormat}, []byte(formatValue), pebble.Sync); err != nil {
 				return err
 			}
 			return d.broken()
 		}
-		if string(v) != formatValue {
-			return fmt.Errorf("key %q: expected %q, found %q; was it written by a newer release?", keyFormat, formatValue, v)
+		if found != formatValue {
+			return fmt.Errorf("key %q: expected %q, found %q; was it written by a newer release?", keyFormat, formatValue, found)
 		}
 		return nil
 	case !errors.Is(err, pebble.ErrNotFound):

@@ -44,7 +44,7 @@ func TestLostFiles(t *testing.T) {
 				if err := m.Close(); err != nil {
 					t.Fatal(err)
 				}
-				for _, p := range strings.Fields(lost) {
+				for p := range strings.FieldsSeq(lost) {
 					names, _ := filepath.Glob(filepath.Join(dir, p))
 					for _, n := range names {
 						if err := os.Remove(n); err != nil {
@@ -75,7 +75,7 @@ func TestLostLog(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	f := &fixture{T: t, clock: newClock(), fs: mem}
 	f.open(testConfig())
-	defer f.Manager.Close()
+	defer f.Close()
 	f.get(query(client(1), link))
 	after := mem.CrashClone(vfs.CrashCloneCfg{})
 	names, err := after.List("leases")
@@ -90,7 +90,7 @@ func TestLostLog(t *testing.T) {
 		}
 	}
 	if m, err := Open("leases", testConfig(), Options{FS: after}); err == nil {
-		m.Close()
+		_ = m.Close() // the test fails anyway
 		t.Error("opened without a log")
 	} else if !strings.Contains(err.Error(), "*.log") {
 		t.Error(err)
@@ -133,7 +133,7 @@ func TestDamagedLog(t *testing.T) {
 			}
 			if m, err = Open(copied, wideConfig(1000), Options{}); err == nil {
 				t.Errorf("opened with %d of 400 leases", len(m.bindings))
-				m.Close()
+				_ = m.Close() // the test fails anyway
 			}
 		})
 	}
@@ -243,7 +243,7 @@ func (d syncedDir) Sync() error { d.note(); return d.File.Sync() }
 
 func TestMakeDirIsDurable(t *testing.T) {
 	fs := &synced{FS: vfs.NewMem(), dirs: map[string]bool{}}
-	if err := fs.FS.MkdirAll("/var", 0o755); err != nil {
+	if err := fs.MkdirAll("/var", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	s := &store{dir: "/var/lib/dicomnam/leases", fs: fs}

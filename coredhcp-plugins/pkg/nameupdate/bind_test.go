@@ -2,6 +2,7 @@ package nameupdate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ import (
 type overTCP struct{ *client }
 
 func (o overTCP) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
-	return o.client.overTCP(ctx, m)
+	return o.overTCP(ctx, m)
 }
 
 // TestBIND runs the sequences against a real server.
@@ -85,7 +86,7 @@ func TestBIND(t *testing.T) {
 	t.Run("conflict between clients", func(t *testing.T) {
 		a, b := change(host("shared"), "192.0.2.106", clientA), change(host("shared"), "192.0.2.107", clientB)
 		must(t, a)
-		if o := do(t, b); o.err != errConflict {
+		if o := do(t, b); !errors.Is(o.err, errConflict) {
 			t.Errorf("got %v", o.err)
 		}
 		n.expect(t, a.Name, "A 192.0.2.106", "DHCID "+DHCID(clientA, a.Name))
@@ -98,7 +99,7 @@ func TestBIND(t *testing.T) {
 	})
 	t.Run("conflict with names entered by hand", func(t *testing.T) {
 		for _, label := range []string{"static", "alias", "ns1"} {
-			if o := do(t, change(host(label), "192.0.2.108", clientA)); o.err != errConflict {
+			if o := do(t, change(host(label), "192.0.2.108", clientA)); !errors.Is(o.err, errConflict) {
 				t.Errorf("%s: got %v", label, o.err)
 			}
 			must(t, removal(change(host(label), "192.0.2.108", clientA)))

@@ -54,13 +54,13 @@ func (q *fakeQueue) put(changes ...lease.NameChange) {
 
 func (q *fakeQueue) NameChanges() <-chan struct{} { return q.signal }
 
-func (q *fakeQueue) TakeNameChanges(max int) []lease.NameChange {
+func (q *fakeQueue) TakeNameChanges(limit int) []lease.NameChange {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.takings++
 	now := time.Now()
 	var out []lease.NameChange
-	for i := len(q.items) - 1; i >= 0 && len(out) < max; i-- {
+	for i := len(q.items) - 1; i >= 0 && len(out) < limit; i-- {
 		if it := q.items[i]; !it.done && !it.taken && !now.Before(it.retryAt) {
 			it.taken = true
 			out = append(out, it.change)
@@ -177,7 +177,7 @@ func runWorker(t *testing.T, respond func(zone string) (int, error)) *bench {
 		return respond(m.Question[0].Name)
 	}}
 	b.Worker = New(Config{Server: "192.0.2.2:53", Logger: slog.New(slog.NewTextHandler(b.log, nil))}, b.queue)
-	b.Worker.ex, b.Worker.zones = b.dns, newZones(b.dns, "192.0.2.2:53")
+	b.ex, b.zones = b.dns, newZones(b.dns, "192.0.2.2:53")
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()

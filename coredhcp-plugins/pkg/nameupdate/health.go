@@ -153,8 +153,7 @@ func remember(m map[string]bool, key string) {
 // again while it lasts, with how often it happened meanwhile.
 func (j *journal) problem(zone string, err error, now time.Time, args ...any) {
 	kind := zone
-	var answer *answerError
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[*answerError](err); ok {
 		kind += " " + rcodeName(answer.rcode)
 	}
 	p := j.problems[kind]

@@ -27,10 +27,10 @@ import (
 
 // Queue is where the changes come from: a *lease.Manager.
 type Queue interface {
-	// TakeNameChanges returns up to max changes that DNS has not confirmed,
+	// TakeNameChanges returns up to limit changes that DNS has not confirmed,
 	// newest first, and no two at once that share a name or an address. Each must
 	// be confirmed or returned.
-	TakeNameChanges(max int) []lease.NameChange
+	TakeNameChanges(limit int) []lease.NameChange
 	// NameChanges is signalled when there may be something to take.
 	NameChanges() <-chan struct{}
 	// ConfirmNameChange says that DNS is as the change wants it.

@@ -219,7 +219,7 @@ func (c *client) open(wire []byte, m *dns.Msg, macs map[uint16]string) (*dns.Msg
 	}
 	// TsigVerify cuts the signature off the message, so it comes last; it does not
 	// look at the signature of a NOTAUTH, which is a refusal like others.
-	if err := dns.TsigVerify(wire, c.key.Secret(), mac, false); err != nil && !(errors.Is(err, dns.ErrAuth) && r.Rcode == dns.RcodeNotAuth) {
+	if err := dns.TsigVerify(wire, c.key.Secret(), mac, false); err != nil && (!errors.Is(err, dns.ErrAuth) || r.Rcode != dns.RcodeNotAuth) {
 		return nil, fmt.Errorf("the signature of the answer: %w", err)
 	}
 	return r, nil

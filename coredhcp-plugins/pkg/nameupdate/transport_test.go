@@ -168,6 +168,7 @@ func update() *dns.Msg {
 }
 
 func TestExchange(t *testing.T) {
+	t.Parallel()
 	good := func(t *testing.T, q request) []byte { return answer(t, q, dns.RcodeSuccess, secret, nil) }
 	for _, tt := range []struct {
 		name     string

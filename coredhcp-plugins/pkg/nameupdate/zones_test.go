@@ -49,7 +49,7 @@ func TestZones(t *testing.T) {
 			r.Ns, r.Answer = nil, []dns.RR{&dns.CNAME{Hdr: dns.RR_Header{Name: q, Rrtype: dns.TypeCNAME}, Target: "example.net."}}
 		}, []string{"a.example.org."}, []string{"no SOA"}, "a.example.org. example.org. org. ."},
 		{"the server is ill", []string{"example.org."}, func(_ string, r *dns.Msg) { r.Rcode = servfail },
-			[]string{"a.example.org.", "a.example.org."}, []string{"for the zone of a.example.org.: SERVFAIL", "SERVFAIL"}, "a.example.org. a.example.org."},
+			[]string{"a.example.org.", "a.example.org."}, []string{"for the zone of a.example.org.: SERVFAIL", "SERVFAIL"}, "a.example.org. a.example.org."}, //nolint:dupword // it is asked twice
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := &directory{zones: tt.zones, answer: tt.answer}
