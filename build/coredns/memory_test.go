@@ -53,6 +53,5 @@ func TestGiveHeadroom(t *testing.T) {
 	data := make([]byte, 200<<20)
 	await("large heap", func(p int) bool { return p == 100 })
 	runtime.KeepAlive(data)
-	data = nil
 	await("small heap again", func(p int) bool { return p >= 1000 })
 }
