@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,7 +48,7 @@ func writePairs(t *testing.T, z *Zone, filler string) (acknowledged func() []int
 	return func() []int {
 			mu.Lock()
 			defer mu.Unlock()
-			return done[:len(done):len(done)]
+			return slices.Clip(done)
 		}, sync.OnceFunc(func() {
 			close(quit)
 			wg.Wait()

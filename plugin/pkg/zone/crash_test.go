@@ -45,7 +45,7 @@ func TestCrashChild(t *testing.T) {
 					failed <- fmt.Errorf("%d, %w", rcode, err)
 					return
 				}
-				if _, err := os.Stdout.WriteString(fmt.Sprintf("done %d\n", i)); err != nil {
+				if _, err := fmt.Fprintf(os.Stdout, "done %d\n", i); err != nil {
 					failed <- err
 					return
 				}

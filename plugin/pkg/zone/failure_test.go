@@ -141,9 +141,7 @@ func TestPowerCut(t *testing.T) {
 			var wg sync.WaitGroup
 			const clients = 4
 			for c := range clients {
-				wg.Add(1)
-				go func() {
-					defer wg.Done()
+				wg.Go(func() {
 					for i := c; !stop.Load(); i += clients {
 						rcode, err := z.Update(context.Background(), nil, pair(t, i, filler), permitAll)
 						if rcode != dns.RcodeSuccess || err != nil {
@@ -154,7 +152,7 @@ func TestPowerCut(t *testing.T) {
 						acknowledged = append(acknowledged, i)
 						mu.Unlock()
 					}
-				}()
+				})
 			}
 			want := 5 + round*13
 			for {
@@ -201,7 +199,6 @@ type faults struct {
 	at      int64
 	forever bool
 	hit     atomic.Bool
-	log     atomic.Bool
 }
 
 func (f *faults) String() string { return "faults" }

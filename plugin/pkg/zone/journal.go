@@ -15,7 +15,7 @@ import (
 // differences and not the whole zone (RFC 1995). It is part of the zone's state: published with it, undone with it, and
 // written in the same batch as the change that it describes.
 //
-//	j id(4) number(8) -> SOA, SOA, removed(4) records
+//	j id(4) number(8) -> SOA before, SOA after, removed(4) records
 //
 // Revisions are numbered without a gap, since a serial may jump and wraps. The value has the SOA record before and after,
 // how many records the change removed, then those, then the ones that it added; all in uncompressed wire form. A

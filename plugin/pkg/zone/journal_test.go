@@ -316,7 +316,7 @@ func TestSerialThatWentRound(t *testing.T) {
 func TestDamagedJournal(t *testing.T) {
 	var values [][]byte
 	var id uint32
-	make := func(t *testing.T) vfs.FS {
+	sound := func(t *testing.T) vfs.FS {
 		fs := vfs.NewMem()
 		s, z := openMem(t, fs)
 		for i := range 4 {
@@ -371,7 +371,7 @@ func TestDamagedJournal(t *testing.T) {
 		}, "SOA record among"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			fs := make(t)
+			fs := sound(t)
 			db, err := pebble.Open("db", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatTableFormatV6, Logger: newGuard(fs, slog.New(slog.DiscardHandler), newAlarm())})
 			if err != nil {
 				t.Fatal(err)

@@ -60,7 +60,7 @@ func (c *Candidate) siteRecords(want []dns.RR) (*siteRecords, error) {
 	return site, nil
 }
 
-// replaceSite makes the site's records exactly those, at the names for which which holds. Of the SOA record all but the
+// replaceSite makes the site's records exactly those, at the names that which accepts. Of the SOA record all but the
 // serial counts.
 func (c *Candidate) replaceSite(site *siteRecords, which func(key string) bool) error {
 	if which("") {

@@ -334,8 +334,8 @@ func service(t testing.TB, calls *atomic.Int32) zone.Derive {
 			return nil
 		}
 		return []zone.Change{
-			{Delete: !(len(c.RRset("ct1.example.org.", dns.TypeA)) > 0), RR: rr(t, "s.example.org. 300 IN SRV 0 0 104 ct1.example.org.")},
-			{Delete: !(len(c.RRset("ct1.example.org.", dns.TypeA)) > 0), RR: rr(t, "_p.example.org. 300 IN PTR s.example.org.")},
+			{Delete: len(c.RRset("ct1.example.org.", dns.TypeA)) == 0, RR: rr(t, "s.example.org. 300 IN SRV 0 0 104 ct1.example.org.")},
+			{Delete: len(c.RRset("ct1.example.org.", dns.TypeA)) == 0, RR: rr(t, "_p.example.org. 300 IN PTR s.example.org.")},
 		}
 	}
 }

@@ -390,8 +390,8 @@ func NewSerial(now time.Time) uint32 { return max(uint32(now.Unix()), 1) }
 
 // resolve returns the path without symbolic links, the same before the directory is made as after.
 func resolve(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real
+	if resolved, err := filepath.EvalSymlinks(path); err == nil {
+		return resolved
 	}
 	if above, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
 		return filepath.Join(above, filepath.Base(path))

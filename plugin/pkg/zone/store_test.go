@@ -279,9 +279,7 @@ func TestConcurrentUpdates(t *testing.T) {
 	var won sync.Map
 	var wg sync.WaitGroup
 	for c := range clients {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			for i := range each {
 				for _, z := range []*zone.Zone{a, b} {
 					rcode, err := z.Update(context.Background(), nil, parse(t, fmt.Sprintf("add h%d-%d.%s 5 IN A 192.0.2.1", c, i, z.Origin())), all)
@@ -304,7 +302,7 @@ func TestConcurrentUpdates(t *testing.T) {
 					t.Error("answered before it was published")
 				}
 			}
-		}()
+		})
 	}
 	wg.Wait()
 	if got, want := a.Snapshot().Serial(), uint32(10+clients*each+each); got != want {

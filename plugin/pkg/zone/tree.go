@@ -19,7 +19,7 @@ type rrset struct {
 }
 
 // records is what readers get: appending to it copies.
-func (s *rrset) records() []dns.RR { return s.rrs[:len(s.rrs):len(s.rrs)] }
+func (s *rrset) records() []dns.RR { return slices.Clip(s.rrs) }
 
 func (s *rrset) ttl() uint32 { return s.rrs[0].Header().Ttl }
 
