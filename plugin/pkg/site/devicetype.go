@@ -10,7 +10,7 @@ var primaryDeviceTypes = func() map[string]bool {
 		cid30 = "ARCHIVE CAD CAPTURE COMP DSS FILMD LOG M3D MCD PRINT RT STAIN WSD"
 	)
 	types := make(map[string]bool)
-	for _, t := range strings.Fields(cid29 + " " + cid30) {
+	for t := range strings.FieldsSeq(cid29 + " " + cid30) {
 		types[t] = true
 	}
 	return types

@@ -2,6 +2,7 @@ package site
 
 // deviceErrorTests concern devices, applications and services.
 var deviceErrorTests = []errorTest{
+	//nolint:misspell // a misspelling is what is tested
 	{
 		name: "device keys",
 		file: `domain: example.org
@@ -365,8 +366,7 @@ devices:
 	},
 	{
 		name: "not UTF-8",
-		file: `domain: 
-`,
+		file: "domain: \x01\n",
 		want: []string{
 			`1:1: not valid YAML: control characters are not allowed`,
 		},

@@ -28,7 +28,7 @@ func Load(path string) (*Site, []Problem, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the site file: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the site file: %w", err)
@@ -174,7 +174,7 @@ func (p *parser) nameServers(f *strictyaml.Fields) {
 		p.site.NameServers = []NameServer{{Host: "ns." + p.site.Domain}}
 		return
 	}
-	p.Reader.List(f.Get("name-servers"), "name-servers", "a list of name servers", func(n *yaml.Node) {
+	p.List(f.Get("name-servers"), "name-servers", "a list of name servers", func(n *yaml.Node) {
 		m, ok := p.Mapping(n, "a name server", nameServerKeys)
 		if !ok {
 			return

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"maps"
 	"net/netip"
 	"strings"
 
@@ -45,9 +46,7 @@ func (o *Options) override(over *Options) {
 		}
 		o.TimeZone, o.posix = over.TimeZone, over.posix
 	}
-	for code, value := range over.Values {
-		o.Values[code] = value
-	}
+	maps.Copy(o.Values, over.Values)
 }
 
 func hasTime(values dhcpopt.Set) bool {

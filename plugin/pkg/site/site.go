@@ -41,7 +41,7 @@ type NameServer struct {
 }
 
 // Options are the DHCP options of one level of the file: site, class, network or device.
-type Options struct {
+type Options struct { //nolint:recvcheck // At is asked of values that have no address; the others fill them in
 	// Values holds the encoded options. The addresses of TimeServers stand in it too, as option 42.
 	Values dhcpopt.Set
 	// TimeServers are the values of ntp-servers in the file's order: IPv4 addresses, and host names, which are fully

@@ -9,7 +9,7 @@ import (
 func TestNearest(t *testing.T) {
 	keys := []string{"name", "address", "hardware-address", "hostname", "port", "path"}
 	tests := map[string]string{
-		"adress": "address", "adderss": "address", "hardware_address": "hardware-address", "HostName": "hostname", "nmae": "name", "prt": "port",
+		"adress": "address", "adderss": "address", "hardware_address": "hardware-address", "HostName": "hostname", "nmae": "name", "prt": "port", //nolint:misspell // a misspelling is what is tested
 		"": "", "x": "", "subnet": "", "completely-different": "", strings.Repeat("address", 20): "",
 	}
 	for word, want := range tests {
