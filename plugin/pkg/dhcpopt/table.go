@@ -186,7 +186,7 @@ var table, codes = func() (t [256]entry, byName map[string]Code) {
 	for _, e := range registry {
 		t[e.code] = e
 		byName[e.name] = e.code
-		for _, alias := range strings.Fields(e.aliases) {
+		for alias := range strings.FieldsSeq(e.aliases) {
 			byName[alias] = e.code
 		}
 	}

@@ -16,6 +16,7 @@ package dnssd
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,12 +126,7 @@ func (p *Publication) Touched(names []string, has func(Host) bool) (put, drop []
 }
 
 func (c Conditional) stands(has func(Host) bool) bool {
-	for _, h := range c.While {
-		if has(h) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.While, has)
 }
 
 // seconds returns d as a TTL (RFC 2181 section 8).
@@ -184,7 +180,7 @@ func union(a, b []Host) []Host {
 	for _, h := range a {
 		have[h] = true
 	}
-	all := a[:len(a):len(a)] // never grow into a neighbour's array
+	all := slices.Clip(a) // never grow into a neighbour's array
 	for _, h := range b {
 		if !have[h] {
 			have[h] = true

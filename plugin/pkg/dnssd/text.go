@@ -40,7 +40,7 @@ func txtString(s string) string { return escape(s, `"\`) }
 // printable ASCII as \DDD (RFC 1035 section 5.1).
 func escape(s, special string) string {
 	var b strings.Builder
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		switch c := s[i]; {
 		case strings.IndexByte(special, c) >= 0:
 			b.WriteByte('\\')

@@ -19,7 +19,7 @@ func Load(path string) ([]Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading TSIG keys: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	return Parse(path, f)
 }
 

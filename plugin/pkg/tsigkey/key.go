@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -94,10 +95,8 @@ func (k Key) Secret() string {
 // of a key statement, so a file may hold keys that it accepts and that this
 // package will not sign with.
 func (k Key) Usable() error {
-	for _, a := range algorithms {
-		if k.Algorithm == a {
-			return nil
-		}
+	if slices.Contains(algorithms, k.Algorithm) {
+		return nil
 	}
 	where := ""
 	if k.origin != "" {

@@ -46,7 +46,7 @@ func TestSecretNeverPrints(t *testing.T) {
 		t.Error(err)
 	}
 	raw, _ := base64.StdEncoding.DecodeString(secretA)
-	for _, secret := range []string{secretA, string(raw), fmt.Sprintf("%x", secretA), fmt.Sprintf("%X", secretA), fmt.Sprint([]byte(secretA))} {
+	for _, secret := range []string{secretA, string(raw), fmt.Sprintf("%x", secretA), fmt.Sprintf("%X", secretA), fmt.Sprintf("%d", []byte(secretA))} {
 		if strings.Contains(out.String(), secret) {
 			t.Errorf("the secret is printed:\n%s", out.String())
 		}
