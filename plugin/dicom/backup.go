@@ -72,8 +72,8 @@ func (b *backupConfig) check(database string) error {
 
 // realPath is a path without links, as far as it exists.
 func realPath(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real
+	if resolved, err := filepath.EvalSymlinks(path); err == nil {
+		return resolved
 	}
 	if above := filepath.Dir(path); above != path {
 		return filepath.Join(realPath(above), filepath.Base(path))

@@ -83,7 +83,9 @@ func TestReady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Body.Close()
+	if err := r.Body.Close(); err != nil {
+		t.Error(err)
+	}
 	if r.StatusCode != http.StatusOK {
 		t.Errorf("status %s", r.Status)
 	}
@@ -97,14 +99,26 @@ func secondary(t *testing.T) (address string, notified *atomic.Int32) {
 		t.Fatal(err)
 	}
 	notified = new(atomic.Int32)
-	srv := &dns.Server{PacketConn: c, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
+	started, ended := make(chan struct{}), make(chan error, 1)
+	srv := &dns.Server{PacketConn: c, NotifyStartedFunc: func() { close(started) }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
 		if r.Opcode == dns.OpcodeNotify && r.Question[0].Name == domain {
 			notified.Add(1)
 		}
-		w.WriteMsg(new(dns.Msg).SetReply(r))
+		if err := w.WriteMsg(new(dns.Msg).SetReply(r)); err != nil {
+			t.Error(err)
+		}
 	})}
-	go srv.ActivateAndServe()
-	t.Cleanup(func() { srv.Shutdown() })
+	go func() { ended <- srv.ActivateAndServe() }()
+	select {
+	case <-started:
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(srv.Shutdown(), <-ended); err != nil {
+			t.Error(err)
+		}
+	})
 	return c.LocalAddr().String(), notified
 }
 
@@ -244,8 +258,9 @@ func TestSignalReloads(t *testing.T) {
 	}
 	ended := sync.OnceValue(c.Wait)
 	t.Cleanup(func() {
-		c.Process.Kill()
-		ended()
+		// It has ended, and how was looked at, unless the test failed.
+		_ = c.Process.Kill()
+		_ = ended()
 		if t.Failed() {
 			t.Logf("CoreDNS:\n%s", out.since(0))
 		}
@@ -293,7 +308,7 @@ func TestTransferSerials(t *testing.T) {
 		t.Run(fmt.Sprint(tt.have, " ", tt.serial), func(t *testing.T) {
 			d := newDicom(&config{zones: []string{domain},
 				seed: write(t, t.TempDir(), "zone", strings.Replace(seedZone, " 10 ", fmt.Sprintf(" %d ", tt.serial), 1))})
-			defer d.close()
+			defer closeDicom(t, d)
 			ch, err := d.Transfer(domain, tt.have)
 			if err != nil {
 				t.Fatal(err)

@@ -88,7 +88,7 @@ func (o *oldDatabase) guard(err *error) func() {
 	return func() {
 		debug.SetPanicOnFault(before)
 		if o.db == nil && o.file != nil {
-			o.file.Close() // it gives the lock back; bbolt may have closed it already
+			_ = o.file.Close() // it gives the lock back; bbolt may have closed it already
 		}
 		if p := recover(); p != nil {
 			*err = o.corrupt(fmt.Errorf("%v", p))

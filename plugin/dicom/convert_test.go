@@ -364,7 +364,7 @@ func TestTakeOverIsInterrupted(t *testing.T) {
 					}
 					file, err := os.ReadFile(path)
 					kept, _ := os.ReadFile(path + keptSuffix)
-					if !(err == nil && bytes.Equal(file, old.file) && kept == nil) && !bytes.Equal(kept, old.file) {
+					if (err != nil || !bytes.Equal(file, old.file) || kept != nil) && !bytes.Equal(kept, old.file) {
 						t.Fatalf("the old file is nowhere: %v", err)
 					}
 					before := listing(t, dir)
@@ -415,8 +415,10 @@ func TestTakeOverIsKilled(t *testing.T) {
 			time.Sleep(100 * time.Microsecond)
 		}
 		time.Sleep(rand.N(120 * time.Millisecond))
-		c.Process.Kill()
-		c.Wait() // it was killed
+		if err := c.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Fatal(err)
+		}
+		_ = c.Wait() // it was killed
 		switch {
 		case isRegular(path):
 			counts["old"]++
@@ -565,7 +567,7 @@ func TestTakeOverOnce(t *testing.T) {
 	var tasks sync.WaitGroup
 	for range 8 {
 		d := newDicom(&config{zones: []string{domain}, seed: filepath.Join(dir, "zone"), database: filepath.Join(dir, "db")})
-		t.Cleanup(func() { d.close() })
+		t.Cleanup(func() { closeDicom(t, d) })
 		tasks.Go(func() {
 			if _, err := d.takeover().check(); err != nil {
 				t.Error(err)

@@ -18,6 +18,7 @@ package dicom
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,7 +39,7 @@ const pluginName = "dicom"
 
 var (
 	_ plugin.Handler      = (*Dicom)(nil)
-	_ transfer.Transferer = (*Dicom)(nil)
+	_ transfer.Transferer = (*Dicom)(nil) //nolint:misspell // the interface is called so
 )
 
 // Dicom serves the zones of one server block.
@@ -142,7 +143,7 @@ func (d *Dicom) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) 
 	m.Rcode = result.Rcode
 	m.Authoritative = result.Authoritative
 	// The server appends to these, and their arrays may be the zone's.
-	m.Answer, m.Ns, m.Extra = clip(result.Answer), clip(result.Ns), clip(result.Extra)
+	m.Answer, m.Ns, m.Extra = slices.Clip(result.Answer), slices.Clip(result.Ns), slices.Clip(result.Extra)
 	if result.Target != "" {
 		d.follow(ctx, w, r, m, result.Target)
 	}
@@ -151,8 +152,6 @@ func (d *Dicom) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) 
 	}
 	return dns.RcodeSuccess, nil
 }
-
-func clip(rrs []dns.RR) []dns.RR { return rrs[:len(rrs):len(rrs)] }
 
 // serveOther takes the opcodes that are neither QUERY nor UPDATE.
 func (d *Dicom) serveOther(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {

@@ -33,7 +33,9 @@ func (a *asker) ask(t *testing.T, q dns.Question) *dns.Msg {
 	t.Helper()
 	a.id++
 	m := &dns.Msg{MsgHdr: dns.MsgHdr{Id: a.id}, Question: []dns.Question{q}}
-	a.conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if err := a.conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	if err := a.conn.WriteMsg(m); err != nil {
 		t.Fatalf("asking %s: %v", q.String(), err)
 	}
@@ -219,7 +221,9 @@ func (c *comparison) compare(t *testing.T, s *sample, q dns.Question, ours, thei
 	text := s.text
 	if len(text) > 5000 {
 		path := filepath.Join(os.TempDir(), "dicom-differential-"+s.origin+"zone")
-		os.WriteFile(path, []byte(text), 0o600)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Error(err)
+		}
 		text = path
 	}
 	t.Errorf("%s %s differs in %s\n  ours: %s\n  theirs: %s\n%s", q.Name, dns.Type(q.Qtype), what, ours, &before, text)

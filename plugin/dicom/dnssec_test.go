@@ -66,7 +66,9 @@ func freePort(t *testing.T) int {
 		c, err := net.ListenPacket("udp", l.Addr().String())
 		l.Close()
 		if err == nil {
-			c.Close()
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
 			return l.Addr().(*net.TCPAddr).Port
 		}
 	}
@@ -85,12 +87,12 @@ a.b.ent 60 IN TXT "x"
 c       60 IN CNAME www
 none    60 IN CNAME nowhere
 sub     60 IN DNAME w
-_dicom._tcp 60 IN PTR CT\.1._dicom._tcp
 CT\.1._dicom._tcp 60 IN SRV 0 0 104 www
 CT\.1._dicom._tcp 60 IN TXT "AET=CT1"
+_dicom._tcp 60 IN PTR CT\.1._dicom._tcp
 far     60 IN CNAME www.example.net.
-child   60 IN NS ns.child
 ns.child 60 IN A 192.0.2.54
+child   60 IN NS ns.child
 `
 	s := start(t, fmt.Sprintf(`%s:%d {
 	bind 127.0.0.1

@@ -66,8 +66,8 @@ services:
 const seedZone = `$ORIGIN imaging.example.org.
 @    60 IN SOA ns.imaging.example.org. hostmaster.imaging.example.org. 10 3600 600 86400 60
 @    60 IN NS ns
-ns   60 IN A 192.0.2.53
 www  60 IN A 192.0.2.1
+ns   60 IN A 192.0.2.53
 `
 
 // logged is everything that CoreDNS has logged.
@@ -146,7 +146,7 @@ func (s *server) stop() {
 		return
 	}
 	s.ShutdownCallbacks()
-	s.Stop()
+	_ = s.Stop() // caddy logs what fails, and returns nil
 	s.Instance = nil
 }
 

@@ -219,7 +219,7 @@ func checkSubnet(token string) error {
 	_, host := coreparse.Transport(token)
 	_, n, err := net.ParseCIDR(host)
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // it is a name
 	}
 	if ones, bits := n.Mask.Size(); bits == 32 && ones > 24 && ones < 32 {
 		n.Mask = net.CIDRMask(24, 32)
@@ -249,8 +249,7 @@ func checkExpanded(zones []string) error {
 
 // siteError shows all problems of a site file, one a line.
 func siteError(path string, err error) error {
-	var problems site.Errors
-	if errors.As(err, &problems) {
+	if problems, ok := errors.AsType[site.Errors](err); ok {
 		noun := "errors"
 		if len(problems) == 1 {
 			noun = "error"

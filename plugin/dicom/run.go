@@ -132,7 +132,7 @@ func (d *Dicom) open() (err error) {
 		log.Infof("Zone %s has serial %d and %d records", s.origin, serial, z.Snapshot().Len())
 		d.committed(s, z) // secondaries may have missed something
 		if d.secondaries != nil {
-			d.tasks.Go(func() { s.notices.run(ctx, s.origin, d.secondaries, s.metrics.Load()) })
+			d.tasks.Go(func() { s.run(ctx, s.origin, d.secondaries, s.metrics.Load()) })
 		}
 	}
 	if d.sitePath != "" {

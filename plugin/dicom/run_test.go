@@ -22,6 +22,13 @@ func seeded(t *testing.T, database string) *Dicom {
 	return newDicom(&config{zones: []string{domain}, seed: write(t, t.TempDir(), "zone", seedZone), database: database})
 }
 
+func closeDicom(t *testing.T, d *Dicom) {
+	t.Helper()
+	if err := d.close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestStartIsTriedAgain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "later")
 	d := seeded(t, filepath.Join(dir, "zones"))
@@ -34,7 +41,7 @@ func TestStartIsTriedAgain(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.start(); err != first {
+	if err := d.start(); !errors.Is(err, first) {
 		t.Errorf("tried again at once: %v", err)
 	}
 	now = now.Add(startRetry)
@@ -173,7 +180,7 @@ func TestSiteChangesBeforeStart(t *testing.T) {
 			if err := d.start(); err != nil {
 				t.Fatal(err)
 			}
-			defer d.close()
+			defer closeDicom(t, d)
 			z, err := d.zone(d.zones[domain])
 			if err != nil {
 				t.Fatal(err)

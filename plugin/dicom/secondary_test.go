@@ -50,9 +50,10 @@ func launch(t *testing.T, log *os.File, env []string, path string, args ...strin
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		ended := time.AfterFunc(3*time.Second, func() { cmd.Process.Kill() })
-		cmd.Wait()
+		// How it ends says nothing, and it may have ended by itself.
+		_ = cmd.Process.Signal(os.Interrupt)
+		ended := time.AfterFunc(3*time.Second, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
 		ended.Stop()
 	})
 }
@@ -194,11 +195,15 @@ func serialAt(address string) (uint32, bool) {
 func TestSecondaries(t *testing.T) {
 	for _, p := range peers {
 		t.Run(p.name, func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "dicom") // others must not be kept out by a long path
+			dir, err := os.MkdirTemp("", "dicom") //nolint:usetesting // others must not be kept out by a long path
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { os.RemoveAll(dir) })
+			t.Cleanup(func() {
+				if err := os.RemoveAll(dir); err != nil {
+					t.Error(err)
+				}
+			})
 			port := freePort(t)
 			address := fmt.Sprintf("127.0.0.1:%d", port)
 			home := t.TempDir()

@@ -28,7 +28,7 @@ func readSeed(path, origin string, limits zone.Limits) ([]dns.RR, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening zone file: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 
 	mostRecords, mostBytes := limits.Records, limits.Bytes
 	if mostRecords == 0 {

@@ -105,7 +105,7 @@ func startHook(event caddy.EventName, info any) error {
 	instance.StorageMu.RUnlock()
 	for _, d := range handlers {
 		// A failure is logged there, and tried again with the next request.
-		d.start() //nolint:errcheck
+		_ = d.start()
 	}
 	return nil
 }

@@ -50,7 +50,9 @@ func newSlowClient(t *testing.T, address string) *slowClient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.(*net.TCPConn).SetReadBuffer(64 << 10)
+	if err := c.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
+		t.Fatal(err)
+	}
 	m := new(dns.Msg).SetAxfr(domain)
 	if err := (&dns.Conn{Conn: c}).WriteMsg(m); err != nil {
 		t.Fatal(err)
@@ -180,7 +182,6 @@ func TestSlowTransfers(t *testing.T) {
 		}
 	}
 	honest, n := time.Since(began), len(records)
-	records = nil
 	if n != names+5 {
 		t.Errorf("an honest secondary got %d records", n)
 	}
@@ -217,13 +218,18 @@ func TestCutTransfer(t *testing.T) {
 	}
 	eventually(t, "transfers are cut", func() bool { return len(lanes.slots) == 0 })
 	all[1].close()
-	all[0].c.SetReadDeadline(time.Now())
+	if err := all[0].c.SetReadDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
 	<-all[0].done
 	defer all[0].close()
 
 	var octets []byte
 	for buffer := make([]byte, 1<<16); ; {
-		all[0].c.SetReadDeadline(time.Now().Add(2 * time.Second)) // the server closes the connection in the end
+		// The server closes the connection in the end.
+		if err := all[0].c.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
 		n, err := all[0].c.Read(buffer)
 		if octets = append(octets, buffer[:n]...); err != nil {
 			break

@@ -15,7 +15,7 @@ import (
 // transferBatch is how many records go to the transfer plugin at a time.
 const transferBatch = 256
 
-// Transfer implements [transfer.Transferer]. All records come from one
+// Transfer is what the transfer plugin calls. All records come from one
 // snapshot, however long the transfer takes and whatever is updated meanwhile.
 // A serial that is not older than the zone's gets the SOA alone (RFC 1995
 // section 2); an older one gets the difference as one sequence (section 4), or

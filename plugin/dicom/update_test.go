@@ -121,7 +121,10 @@ func TestUpdateBehindStalledDisk(t *testing.T) {
 	z.Configure(zone.Config{Committed: func(uint32) { stall() }})
 	go func() {
 		defer close(done)
-		z.Update(t.Context(), nil, []dns.RR{rr(t, "x.imaging.example.org. 300 A 192.0.2.1")}, func(string, uint16) bool { return true })
+		rcode, err := z.Update(t.Context(), nil, []dns.RR{rr(t, "x.imaging.example.org. 300 A 192.0.2.1")}, func(string, uint16) bool { return true })
+		if rcode != dns.RcodeSuccess || err != nil {
+			t.Errorf("the update that was held up: %s, %v", dns.RcodeToString[rcode], err)
+		}
 	}()
 	<-stalled
 	resume := sync.OnceFunc(func() { close(goOn); <-done })
@@ -359,7 +362,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if i, err := caddy.Start(input(corefile)); err == nil {
 				i.ShutdownCallbacks()
-				i.Stop()
+				_ = i.Stop() // caddy logs what fails, and returns nil
 				t.Fatal("started")
 			}
 			if _, err := os.Stat(filepath.Join(dir, "zones")); !os.IsNotExist(err) {
@@ -377,15 +380,15 @@ func TestBrokenDatabase(t *testing.T) {
 	s.stop()
 	db := filepath.Join(dir, "zones")
 	broken := 0
-	filepath.WalkDir(db, func(path string, e os.DirEntry, err error) error {
+	err := filepath.WalkDir(db, func(path string, e os.DirEntry, err error) error {
 		if err == nil && strings.HasPrefix(e.Name(), "MANIFEST") {
 			broken++
 			return os.WriteFile(path, []byte("nonsense"), 0o600)
 		}
 		return err
 	})
-	if broken == 0 {
-		t.Fatal("found nothing to break")
+	if err != nil || broken == 0 {
+		t.Fatalf("found nothing to break: %v", err)
 	}
 	s = startSite(t, dir)
 	for range 2 {
