@@ -245,6 +245,7 @@ func TestDHCPDiskFull(t *testing.T) {
 		}
 	}
 	exhaust()
+	leased := lines(s.process, "msg=leased")
 	for _, c := range w.clients[6:9] { // new ones: they are offered an address, or not
 		if try(c, 800*time.Millisecond) {
 			t.Errorf("%s got %v on a full disk", c.mac, c.held)
@@ -261,6 +262,9 @@ func TestDHCPDiskFull(t *testing.T) {
 	t.Logf("DISCOVER on a full disk: %v, %v; the log has %d lines beside ACKs:\n%s", fmt.Sprintf("%.40v", offer), err, logged, s.process.Tail(4))
 	if logged > 60 || lines(s.process, "no space left on device") == 0 {
 		t.Errorf("%d lines in the log, %d that say why", logged, lines(s.process, "no space left on device"))
+	}
+	if n := lines(s.process, "msg=leased"); n != leased || lines(s.process, `msg="no answer"`) == 0 {
+		t.Errorf("the log names %d leases that nobody got, and %d requests that failed", n-leased, lines(s.process, `msg="no answer"`))
 	}
 	empty(t, disk)
 	recovers()

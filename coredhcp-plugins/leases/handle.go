@@ -38,6 +38,7 @@ type transaction struct {
 	classes []*site.Class
 	label   string // of the message type, for metrics and logs
 	began   time.Time
+	commit  *lease.Commit // what was decided is true when it is over; nil: it is
 }
 
 // Accepts says which messages clients' addresses depend on.
@@ -53,8 +54,12 @@ func (l *Leases) Handle(ctx context.Context, x *server.Exchange) server.Verdict 
 	t.marks = marksOf(x.Request)
 	t.classes = t.site.ClassesOf(t.marks)
 	t.query = query(x, &t.marks, t.classes)
+	var commit *lease.Commit
 	if x.Holds() { // the reply waits for the disk, not this goroutine
-		t.query.Ahead = func(c *lease.Commit) { x.Hold(c) }
+		t.query.Ahead = func(c *lease.Commit) {
+			commit = c
+			x.Hold(c)
+		}
 	}
 	switch x.Request.MessageType() {
 	case dhcpv4.MessageTypeDiscover:
@@ -62,33 +67,46 @@ func (l *Leases) Handle(ctx context.Context, x *server.Exchange) server.Verdict 
 		return l.answer(&t, a, err)
 	case dhcpv4.MessageTypeRequest:
 		a, err := l.manager.Request(ctx, t.query)
+		t.commit = commit
 		return l.answer(&t, a, err)
 	case dhcpv4.MessageTypeNone:
 		if x.Request.Options.Has(dhcpv4.OptionDHCPMessageType) {
 			return l.silence(&t, "no message type", nil)
 		}
 		a, err := l.manager.BOOTP(ctx, t.query)
+		t.commit = commit
 		return l.answer(&t, a, err)
 	case dhcpv4.MessageTypeRelease:
 		ended, err := l.manager.Release(ctx, t.query)
-		if ended {
-			l.lines.released.Log(l.log.Info, "released", "address", t.query.ClientAddr, "client", t.query.Client)
-			return l.silence(&t, "released", nil)
+		t.commit = commit
+		if !ended {
+			return l.silence(&t, "not held by this client", err)
 		}
-		return l.silence(&t, "not held by this client", err)
+		address, client := t.query.ClientAddr, t.query.Client
+		l.settled(&t, func() {
+			l.lines.released.Log(l.log.Info, "released", "address", address, "client", client)
+			l.silent("release", client, "released")
+		})
+		t.Reply = nil
+		return server.Stop
 	case dhcpv4.MessageTypeDecline:
 		ended, err := l.manager.Decline(ctx, t.query)
-		if ended {
-			network := ""
-			if n := t.site.NetworkOf(t.query.Requested); n != nil {
-				network = n.Name
-			}
+		t.commit = commit
+		if !ended {
+			return l.silence(&t, "not held by this client", err)
+		}
+		address, client, network := t.query.Requested, t.query.Client, ""
+		if n := t.site.NetworkOf(address); n != nil {
+			network = n.Name
+		}
+		l.settled(&t, func() {
 			l.metrics.declines.WithLabelValues(network).Inc()
 			l.lines.declined.Log(l.log.Warn, "declined: another machine uses this address",
-				"address", t.query.Requested, "client", t.query.Client, "network", network)
-			return l.silence(&t, "declined", nil)
-		}
-		return l.silence(&t, "not held by this client", err)
+				"address", address, "client", client, "network", network)
+			l.silent("decline", client, "declined")
+		})
+		t.Reply = nil
+		return server.Stop
 	case dhcpv4.MessageTypeInform:
 		return l.inform(&t)
 	}
@@ -104,8 +122,11 @@ func (l *Leases) answer(t *transaction, a lease.Answer, err error) server.Verdic
 		return l.grant(t, a)
 	case a.Kind == lease.Nak:
 		refuse(t.Reply, a.Reason)
-		l.metrics.answered(t.label, "nak", a.Reason)
-		l.lines.naked.Log(l.log.Info, "nak", "client", t.query.Client, "reason", a.Reason)
+		label, client, reason := t.label, t.query.Client, a.Reason
+		l.settled(t, func() {
+			l.metrics.answered(label, "nak", reason)
+			l.lines.naked.Log(l.log.Info, "nak", "client", client, "reason", reason)
+		})
 		return server.Stop
 	case a.Reason == noFreeAddress:
 		network := linkName(t)
@@ -117,18 +138,45 @@ func (l *Leases) answer(t *transaction, a lease.Answer, err error) server.Verdic
 	return l.silence(t, a.Reason, nil)
 }
 
+// settled counts and logs, by f, what was decided, once that is on disk: before
+// that it may still be taken back. f must not block.
+func (l *Leases) settled(t *transaction, f func()) {
+	if t.commit == nil {
+		f()
+		return
+	}
+	label, client := t.label, t.query.Client
+	t.commit.Then(func(err error) {
+		if err != nil {
+			l.failed(label, client, err)
+			return
+		}
+		f()
+	})
+}
+
 // silence ends the exchange without an answer. After an error the client asks
 // again, and nothing was promised.
 func (l *Leases) silence(t *transaction, reason string, err error) server.Verdict {
 	if err != nil {
-		l.lines.failed.Log(l.log.Error, "no answer", "client", t.query.Client, "error", err)
-		reason = "failed"
-	} else if l.log.Enabled(context.Background(), slog.LevelDebug) {
-		l.log.Debug("silent", "type", t.label, "client", t.query.Client, "reason", reason)
+		l.failed(t.label, t.query.Client, err)
+	} else {
+		l.silent(t.label, t.query.Client, reason)
 	}
-	l.metrics.answered(t.label, "silent", reason)
 	t.Reply = nil
 	return server.Stop
+}
+
+func (l *Leases) failed(label string, client lease.Client, err error) {
+	l.lines.failed.Log(l.log.Error, "no answer", "client", client, "error", err)
+	l.metrics.answered(label, "silent", "failed")
+}
+
+func (l *Leases) silent(label string, client lease.Client, reason string) {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug("silent", "type", label, "client", client, "reason", reason)
+	}
+	l.metrics.answered(label, "silent", reason)
 }
 
 // grant writes an offer or an acknowledgement. The site file is looked at again
@@ -161,19 +209,28 @@ func (l *Leases) grant(t *transaction, a lease.Answer) server.Verdict {
 // its own at the level that is usual: renewals come by themselves, many to each
 // lease, and change nothing.
 func (l *Leases) tell(t *transaction, a *lease.Answer, network *site.Network) {
-	line, level, write := "leased", slog.LevelInfo, func(msg string, args ...any) { l.lines.leased.Log(l.log.Info, msg, args...) }
-	switch {
-	case a.Kind == lease.Offer:
+	if a.Kind == lease.Offer {
 		l.metrics.answered(t.label, "offer", "offered")
-		line, level, write = "offered", slog.LevelDebug, l.log.Debug
-	case a.Lease.Start.Before(t.began):
-		l.metrics.answered(t.label, "ack", "renewed")
-		line, level, write = "renewed", slog.LevelDebug, l.log.Debug
-	default:
-		l.metrics.answered(t.label, "ack", "new")
+		l.line(slog.LevelDebug, l.log.Debug, "offered", a, network.Name)
+		return
 	}
+	label, given, name, renewed := t.label, *a, network.Name, a.Lease.Start.Before(t.began)
+	l.settled(t, func() {
+		if renewed {
+			l.metrics.answered(label, "ack", "renewed")
+			l.line(slog.LevelDebug, l.log.Debug, "renewed", &given, name)
+			return
+		}
+		l.metrics.answered(label, "ack", "new")
+		write := func(msg string, args ...any) { l.lines.leased.Log(l.log.Info, msg, args...) }
+		l.line(slog.LevelInfo, write, "leased", &given, name)
+	})
+}
+
+// line logs what a client was told of an address of a network.
+func (l *Leases) line(level slog.Level, write func(msg string, args ...any), msg string, a *lease.Answer, network string) {
 	if l.log.Enabled(context.Background(), level) {
-		write(line, "address", a.Lease.Address, "client", a.Lease.Client, "network", network.Name,
+		write(msg, "address", a.Lease.Address, "client", a.Lease.Client, "network", network,
 			"device", a.Lease.Device, "name", a.Lease.Name, "for", duration(a.Duration))
 	}
 }
