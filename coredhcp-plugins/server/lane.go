@@ -25,6 +25,10 @@ func (l *lane) work(ctx context.Context, r *received) {
 		s.metrics.late.Inc()
 		return
 	}
+	if s.held.Load() >= heldAnswers { // the disk has stopped, or nearly
+		s.overflowed()
+		return
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			s.metrics.panicked.Inc()
@@ -74,6 +78,9 @@ func (l *lane) put(r *received, i *netInterface, t *interfaceTable, x *Exchange)
 		h.mu.Lock()
 		if h.box != nil && (x.commit == h.commit || x.commit == nil && h.box.isFor(client)) {
 			err := add(h.box)
+			if err == nil {
+				l.server.held.Add(1)
+			}
 			h.mu.Unlock()
 			return err
 		}
@@ -90,8 +97,14 @@ func (l *lane) put(r *received, i *netInterface, t *interfaceTable, x *Exchange)
 	h := &held{commit: x.commit, box: box}
 	l.held[0], l.held[1] = h, l.held[0]
 	l.server.holding.Add(1)
+	l.server.held.Add(1)
 	x.commit.Then(h.release)
 	return nil
+}
+
+func (s *Server) overflowed() {
+	s.metrics.overflowed.Inc()
+	s.lines.overflow.Log(s.log.Warn, "too many requests wait, dropping the newest")
 }
 
 func (s *Server) malformed(from netip.AddrPort, err error) {

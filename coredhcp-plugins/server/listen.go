@@ -293,8 +293,7 @@ func (r *reader) take(l *listener, m *ipv4.Message, at time.Time) {
 		push = r.workers.submit
 	}
 	if !push(p) {
-		s.metrics.overflowed.Inc()
-		s.lines.overflow.Log(s.log.Warn, "too many requests wait, dropping the newest")
+		s.overflowed()
 	}
 }
 

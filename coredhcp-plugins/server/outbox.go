@@ -252,6 +252,7 @@ func (h *held) release(err error) {
 	h.box = nil
 	h.mu.Unlock()
 	s := box.server
+	s.held.Add(-int64(len(box.answers)))
 	defer s.holding.Done()
 	if err != nil {
 		box.fail(err)

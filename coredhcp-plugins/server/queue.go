@@ -9,6 +9,8 @@ import (
 const (
 	// waitingRequests is how many packets may wait in one queue.
 	waitingRequests = 4096
+	// heldAnswers is how many answers may wait for the disk.
+	heldAnswers = 4 * waitingRequests
 	// patience is how long a request may wait. A client repeats itself after 4 s
 	// (RFC 2131 section 4.1); the answer to its first try would then be work for
 	// nothing, and so is one that comes a little earlier and is still to travel.

@@ -36,6 +36,7 @@ type Server struct {
 	metrics    *metrics
 	options    Options
 	holding    sync.WaitGroup // answers that wait for a commit
+	held       atomic.Int64   // how many exchanges wait for one
 
 	queuesMu sync.Mutex
 	queues   []*queue
