@@ -2,6 +2,8 @@ package lease
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -211,5 +213,30 @@ func TestFilesArePrivateFromCreation(t *testing.T) {
 	looks.Wait()
 	if seen.Load() == 0 {
 		t.Error("saw no file")
+	}
+}
+
+// A backup in the directory of the database can be opened after the database was opened again.
+func TestBackupBesideTheFiles(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "leases")
+	backup := filepath.Join(dir, "backup")
+	for range 2 {
+		m, err := Open(dir, testConfig(), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(backup); errors.Is(err, fs.ErrNotExist) {
+			err = m.Backup(backup)
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(backup)
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v: expected a directory that its user can enter", info.Mode(), err)
 	}
 }

@@ -51,6 +51,9 @@ func syncDir(fs vfs.FS, dir string) error {
 func (s *store) keepPrivate() error {
 	files, err := os.ReadDir(s.dir)
 	for _, f := range files {
+		if f.IsDir() {
+			continue // not of the database: a backup that was put here
+		}
 		err = errors.Join(err, os.Chmod(filepath.Join(s.dir, f.Name()), 0o600))
 	}
 	return err
