@@ -27,6 +27,7 @@ func query(x *server.Exchange, marks *site.Marks, classes []*site.Class) lease.Q
 		Interface:      x.Interface,
 		Links:          links,
 		Relayed:        selected,
+		Broadcast:      x.Broadcast,
 		ServerID:       x.ServerID,
 		SelectedServer: server.Address(r.ServerIdentifier()),
 		Requested:      server.Address(r.RequestedIPAddress()),

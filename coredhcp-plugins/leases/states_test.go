@@ -168,6 +168,16 @@ var states = []struct {
 			t.Errorf("NAK to %s, flags %x: want the relay to broadcast it (RFC 2131 section 4.3.2)", nak.to, nak.Flags)
 		}
 	}},
+	{"REBINDING: moved to the server's own wire", func(t *testing.T, w *wire) {
+		c := w.client(0x43)
+		a := yours(c.gets(relayed))
+		c.broadcasts = true
+		nak := c.send(dhcpv4.MessageTypeRequest, ciaddr(a))
+		w.wantNak(nak)
+		if nak.to != netip.MustParseAddrPort("255.255.255.255:68") {
+			t.Errorf("NAK to %s, want it to reach a client whose address is of another wire", nak.to)
+		}
+	}},
 	{"DECLINE", func(t *testing.T, w *wire) {
 		c := w.client(0x50)
 		a := yours(c.gets())

@@ -153,7 +153,7 @@ func finish(x *Exchange) {
 
 // exchange describes a request that came in on i to the address to.
 func (s *Server) exchange(req *dhcpv4.DHCPv4, i *netInterface, t *interfaceTable, to netip.Addr) *Exchange {
-	x := &Exchange{Request: req, Interface: i.name, Addresses: i.addrs, ServerID: s.serverID, holds: true}
+	x := &Exchange{Request: req, Interface: i.name, Addresses: i.addrs, Broadcast: to == everyone.to.Addr(), ServerID: s.serverID, holds: true}
 	if !x.ServerID.IsValid() {
 		x.ServerID = i.serverID(t, req, to)
 	}

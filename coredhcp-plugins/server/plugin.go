@@ -95,6 +95,9 @@ type Exchange struct {
 	// Addresses are the IPv4 addresses of that interface. The slice is shared and
 	// must not be changed.
 	Addresses []netip.Addr
+	// Broadcast says that the request was sent to 255.255.255.255: the client, or
+	// a relay, is on the wire of Interface. Not known in a stock CoreDHCP.
+	Broadcast bool
 	// ServerID is the server identifier (option 54) for this exchange: the
 	// argument of `server_id` wherever that stands in the chain, else that address
 	// of the interface which the client knows or can reach. The zero Addr if the

@@ -191,7 +191,7 @@ func (m *Manager) rebooting(w *asker) Answer {
 }
 
 // renewing answers a client that holds an address: RENEWING and REBINDING. They differ in whom the client asks, and so
-// only in what Links tells: in RENEWING its address is trusted to tell the network.
+// only in what Links tells: in RENEWING, by unicast, its address is trusted to tell the network.
 func (m *Manager) renewing(w *asker) Answer {
 	n := m.conf.networkOf(w.ClientAddr)
 	nets := m.conf.linked(&w.Query)
@@ -199,11 +199,14 @@ func (m *Manager) renewing(w *asker) Answer {
 	if own != nil && !m.owns(w, own) {
 		own = nil
 	}
-	if w.Relayed && !contains(nets, n) {
-		if len(nets) == 0 {
+	if (w.Relayed || w.Broadcast) && !contains(nets, n) {
+		switch {
+		case len(nets) == 0:
 			return silent("no network of ours on this link")
+		case w.Relayed || own != nil:
+			return nak("wrong network")
 		}
-		return nak("wrong network")
+		return unknown(nets[0]) // it may be another server's
 	}
 	if n == nil {
 		switch {

@@ -14,6 +14,7 @@ func TestRequestStates(t *testing.T) {
 	}
 	one := query(client(1), link)
 	relayed := func(q Query, l netip.Addr) Query { q.Relayed, q.Links = true, []netip.Addr{l}; return q }
+	broadcast := func(q Query, l netip.Addr) Query { q.Broadcast, q.Links = true, []netip.Addr{l}; return q }
 	held := func(f *fixture) { f.get(one) } // client 1 holds 192.0.2.100
 	for _, tc := range []struct {
 		name  string
@@ -67,6 +68,11 @@ func TestRequestStates(t *testing.T) {
 		{"rebinding: through the network's relay", held, renewing(relayed(one, link), addr("192.0.2.100")), want{Ack, "192.0.2.100"}},
 		{"rebinding: through the relay of another network", held, renewing(relayed(one, link2), addr("192.0.2.100")), want{kind: Nak}},
 		{"rebinding: through the relay of another network on the wire", held, renewing(relayed(one, link3), addr("192.0.2.100")), want{Ack, "192.0.2.100"}},
+		{"rebinding: on the network's wire", held, renewing(broadcast(one, link), addr("192.0.2.100")), want{Ack, "192.0.2.100"}},
+		{"rebinding: on another wire", held, renewing(broadcast(one, link2), addr("192.0.2.100")), want{kind: Nak}},
+		{"rebinding: on another wire, unknown client", nil, renewing(broadcast(one, link), addr("198.51.100.10")), want{kind: Silent}},
+		{"rebinding: another server's address", held, renewing(broadcast(one, link), addr("10.0.0.7")), want{kind: Silent}},
+		{"rebinding: on a wire that is not ours", held, renewing(broadcast(one, addr("10.0.0.1")), addr("192.0.2.100")), want{kind: Silent}},
 		{"renewing: ended, not yet given away", func(f *fixture) { f.get(one); f.clock.advance(2 * time.Hour) },
 			renewing(one, addr("192.0.2.100")), want{Ack, "192.0.2.100"}},
 		{"renewing: another address than held", held, renewing(one, addr("192.0.2.103")), want{kind: Nak}},

@@ -128,7 +128,10 @@ type Query struct {
 	Links []netip.Addr
 	// Relayed says that Links is what a relay told. Without it a client that gives its ciaddr may be renewing by
 	// unicast across routers, and ciaddr tells its network (RFC 2131 section 4.3.2).
-	Relayed        bool
+	Relayed bool
+	// Broadcast says that the message was sent to everyone on the wire of Links, so that its client is there whatever
+	// its ciaddr (REBINDING).
+	Broadcast      bool
 	ServerID       netip.Addr    // who we are to this client
 	SelectedServer netip.Addr    // option 54; zero if there is none
 	Requested      netip.Addr    // option 50; zero if there is none
