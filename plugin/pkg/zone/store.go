@@ -79,7 +79,8 @@ type Store struct {
 }
 
 // Open opens the database in the directory dir, and makes both if they are not there; the directory above must be.
-// An empty dir keeps everything in memory. A directory can be opened once at a time, in all processes; users in one
+// An empty dir keeps everything in memory. A database whose disk is full is opened all the same, if it can be read: its
+// zones are as they were stored, and what would change them fails until there is space. A directory can be opened once at a time, in all processes; users in one
 // process that overlap use [Acquire]. The caller must Close the Store.
 func Open(dir string, o Options) (*Store, error) {
 	s := &Store{
@@ -96,7 +97,8 @@ func Open(dir string, o Options) (*Store, error) {
 		if err := s.prepareDir(); err != nil {
 			return nil, err
 		}
-		if err := s.openDB(); err != nil {
+		// On a full disk the zones can be read, and the committer opens it again.
+		if err := s.openDB(); err != nil && !noSpace(err) {
 			return nil, fmt.Errorf("opening zone database %q: %w", dir, err)
 		}
 	}
@@ -318,14 +320,22 @@ func (s *Store) openZone(a *apex, seed func() ([]dns.RR, error)) (*Zone, error) 
 		return z, nil
 	}
 	if err := s.heal(); err != nil {
-		return nil, err
-	}
-	id, found, err := s.zoneID(a.name)
-	if err != nil {
+		if id, st, cannot := s.readZone(a); cannot == nil {
+			return s.addZone(a, id, st), nil
+		}
 		return nil, fmt.Errorf("database %q: %w", s.dir, err)
+	}
+	var id uint32
+	var found bool
+	if s.db != nil {
+		var err error
+		if id, found, err = zoneID(s.db, a.name); err != nil {
+			return nil, fmt.Errorf("database %q: %w", s.dir, err)
+		}
 	}
 	var st state
 	if found {
+		var err error
 		if st, err = loadZone(s.db, a, id); err == nil {
 			err = loadJournal(s.db, a, id, &st, &s.pack)
 		}
@@ -344,19 +354,20 @@ func (s *Store) openZone(a *apex, seed func() ([]dns.RR, error)) (*Zone, error) 
 			return nil, err
 		}
 	}
-	z = newZone(s, a, id, st)
+	return s.addZone(a, id, st), nil
+}
+
+func (s *Store) addZone(a *apex, id uint32, st state) *Zone {
+	z := newZone(s, a, id, st)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.zones[a.name] = z
-	s.mu.Unlock()
-	return z, nil
+	return z
 }
 
 // zoneID returns the number of the zone, or the next free one.
-func (s *Store) zoneID(name string) (id uint32, found bool, err error) {
-	if s.db == nil {
-		return 0, false, nil
-	}
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyZone}, UpperBound: []byte{keyZone + 1}})
+func zoneID(db pebble.Reader, name string) (id uint32, found bool, err error) {
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyZone}, UpperBound: []byte{keyZone + 1}})
 	if err != nil {
 		return 0, false, err
 	}
