@@ -103,6 +103,7 @@ func (d *Dicom) open() (err error) {
 
 	// No zone is visible before all of its data is.
 	zones := make(map[*served]*zone.Zone)
+	later := false
 	for _, origin := range d.config.zones {
 		s := d.zones[origin]
 		z, err := store.Zone(origin, func() ([]dns.RR, error) { return d.newZone(origin, content) })
@@ -116,7 +117,13 @@ func (d *Dicom) open() (err error) {
 			Committed: func(uint32) { d.committed(s, z) },
 		})
 		if _, err := publish(context.Background(), z, content, d.seed != ""); err != nil {
-			return fmt.Errorf("publishing the site in zone %s: %w", origin, err)
+			err = fmt.Errorf("publishing the site in zone %s: %w", origin, err)
+			if d.sitePath == "" || z.Snapshot().Len() == 1 {
+				return err
+			}
+			// It has what it had before, which is better than no answers while a disk is full; the watcher tries again.
+			log.Errorf("%v", err)
+			later = true
 		}
 	}
 
@@ -143,7 +150,10 @@ func (d *Dicom) open() (err error) {
 			loaded: current.state, last: current.state, failures: sparing(),
 		}
 		metrics = append(metrics, siteSeries.use(d.sitePath, func() { w.metrics = newSiteMetrics(d.sitePath) }))
-		w.metrics.tried(!broken)
+		w.metrics.tried(!broken && !later)
+		if later {
+			w.pending = &current
+		}
 		d.tasks.Go(func() { w.run(ctx) })
 	}
 	if d.backup != nil {

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dicomnam/dicomnam/plugin/pkg/zone"
+
 	"github.com/coredns/caddy"
 
 	"github.com/miekg/dns"
@@ -190,6 +192,55 @@ func TestSiteChangesBeforeStart(t *testing.T) {
 				t.Errorf("oldmr: %v, want %s", rrs, tt.want)
 			}
 		})
+	}
+}
+
+// TestSiteThatCannotBeTaken: zones that are there are served as they are where
+// the site file cannot be made their content, and get it as soon as they can; a
+// zone that has nothing yet is not served.
+func TestSiteThatCannotBeTaken(t *testing.T) {
+	dir := t.TempDir()
+	small := strings.Replace(siteYAML, "services:\n  - {name: ldap, protocol: tcp, host: ldap.imaging.example.org, port: 389}\n", "", 1)
+	path := write(t, dir, "site.yaml", small)
+	handler := func(database string, records int) *Dicom {
+		l, err := loadSite(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := &config{zones: []string{domain}, sitePath: path, site: l, database: filepath.Join(dir, database)}
+		cfg.limits.Records = records
+		return newDicom(cfg)
+	}
+	d := handler("zones", 0)
+	if err := d.start(); err != nil {
+		t.Fatal(err)
+	}
+	was := d.zones[domain].zone.Load().Snapshot()
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
+
+	write(t, dir, "site.yaml", siteYAML)
+	d = handler("zones", was.Len())
+	if err := d.start(); err != nil || !d.Ready() {
+		t.Fatalf("not ready: %v", err)
+	}
+	defer d.close()
+	z := d.zones[domain].zone.Load()
+	if now := z.Snapshot(); now.Serial() != was.Serial() || now.Len() != was.Len() {
+		t.Errorf("serial %d and %d records, want %d and %d", now.Serial(), now.Len(), was.Serial(), was.Len())
+	}
+	z.Configure(zone.Config{})
+	eventually(t, "the site file's content", func() bool {
+		return len(z.Snapshot().RRset("_ldap._tcp."+domain, dns.TypeSRV)) == 1
+	})
+
+	d = handler("others", 2)
+	if err := d.start(); !errors.Is(err, zone.ErrLimit) || d.Ready() {
+		t.Errorf("a zone without content is served: %v", err)
+	}
+	if err := d.close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
