@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // TestReloadsUnderLoad reloads Corefile and site file while clients update and
@@ -116,4 +117,34 @@ func TestReloadsUnderLoad(t *testing.T) {
 	s.stop()
 	s = startSite(t, dir)
 	check()
+}
+
+// TestQuietReload: a reload goes on with the database that is open, also where
+// nobody asks in between, and so nobody waits; a reload that fails leaves the
+// server as it is.
+func TestQuietReload(t *testing.T) {
+	s := startSite(t, t.TempDir())
+	s.update(t, dns.RcodeSuccess, domain, "ws7."+domain+" 300 A 192.0.2.120")
+	for n := range 3 {
+		was := s.handler().zones[domain].zone.Load()
+		if n == 1 {
+			if _, err := s.Restart(input(strings.Replace(string(s.Caddyfile().Body()), "database", "nonsense", 1))); err == nil {
+				t.Fatal("a broken Corefile is taken")
+			}
+			s.update(t, dns.RcodeSuccess, domain, "ws8."+domain+" 300 A 192.0.2.121")
+		}
+		i, err := s.Restart(input(string(s.Caddyfile().Body())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Instance = i
+		if now := s.handler().zones[domain].zone.Load(); now != was {
+			t.Errorf("reload %d: the database was opened again", n)
+		}
+	}
+	s.want(t, "ws7."+domain, "A", "192.0.2.120")
+	s.update(t, dns.RcodeSuccess, domain, "ws9."+domain+" 300 A 192.0.2.122")
+	if n := testutil.ToFloat64(updates.WithLabelValues(domain, "NOERROR")); n < 3 {
+		t.Errorf("%v updates are counted", n)
+	}
 }

@@ -56,6 +56,8 @@ type Dicom struct {
 	refusals refusalLines
 	failures *rate.Sometimes // log lines
 
+	replaced atomic.Bool // its instance is being replaced by another one
+
 	waiting atomic.Int32 // requests that wait for a start
 	mu      sync.Mutex   // guards what follows
 	started bool

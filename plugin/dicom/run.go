@@ -181,6 +181,9 @@ func (d *Dicom) close() error {
 	}
 	d.stop()
 	d.tasks.Wait()
+	if d.replaced.Load() {
+		successors.start(d.database)
+	}
 	if err := d.release(); err != nil {
 		log.Errorf("Closing database %q: %v", d.database, err)
 	}

@@ -45,9 +45,57 @@ func setup(c *caddy.Controller) error {
 		}
 		return nil
 	})
+	c.OnRestart(func() error {
+		successors.begin()
+		d.replaced.Store(true)
+		return nil
+	})
+	c.OnRestartFailed(func() error {
+		successors.begin()
+		d.replaced.Store(false)
+		return nil
+	})
 	c.OnShutdown(d.close)
+	successors.add(d)
 	hookStart()
 	return nil
+}
+
+// successors are the handlers of the instance that was set up last. An instance
+// that is replaced ends before the event that tells of the new one, and after
+// that one serves. So it starts the handlers of the new one before it gives its
+// store back: else the database would be closed and read again at each reload of
+// a Corefile, while queries wait.
+var successors inheritance
+
+type inheritance struct {
+	mu       sync.Mutex
+	handlers []*Dicom
+}
+
+func (i *inheritance) begin() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.handlers = nil
+}
+
+func (i *inheritance) add(d *Dicom) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.handlers = append(i.handlers, d)
+}
+
+// start starts those that use the database. Who calls it is none of them.
+func (i *inheritance) start(database string) {
+	i.mu.Lock()
+	handlers := slices.Clone(i.handlers)
+	i.mu.Unlock()
+	for _, d := range handlers {
+		if sameDatabase(d.database, database) {
+			// A failure is logged there, and tried again with the next request.
+			d.start() //nolint:errcheck
+		}
+	}
 }
 
 // apart refuses a zone that another server block of the same instance keeps in
