@@ -480,7 +480,8 @@ func TestDNSKilled(t *testing.T) {
 		done += c.done
 	}
 	t.Logf("%d kills, %d updates, %s to start, %d differences, %d whole zones", dnsKills, done, starting/dnsKills, incremental, whole)
-	if done < 10*dnsKills || incremental < whole {
+	// The more updates fit between two kills, the more often the whole zone is shorter than the difference.
+	if done < 10*dnsKills || incremental < dnsKills/2 {
 		t.Errorf("too few: %d updates, %d differences, %d whole zones", done, incremental, whole)
 	}
 }
