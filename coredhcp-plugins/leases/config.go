@@ -5,9 +5,15 @@ import (
 	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 )
 
+// bounds are of the addresses that strangers may have; 0: the default.
+type bounds struct{ perPort, perNetwork int }
+
 // config is the part of a site file that leases are given from.
-func config(s *site.Site, maxPerPort int) lease.Config {
-	c := lease.Config{Domain: s.Domain, Excluded: s.ReservedAddresses(), Hostnames: s.Hostnames(), MaxPerPort: maxPerPort}
+func config(s *site.Site, bounds bounds) lease.Config {
+	c := lease.Config{
+		Domain: s.Domain, Excluded: s.ReservedAddresses(), Hostnames: s.Hostnames(),
+		MaxPerPort: bounds.perPort, MaxPerNetwork: bounds.perNetwork,
+	}
 	for i := range s.Networks {
 		c.Networks = append(c.Networks, network(&s.Networks[i]))
 	}

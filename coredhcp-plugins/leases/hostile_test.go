@@ -225,7 +225,7 @@ func onMemory(t testing.TB) *Leases {
 	}
 	l := p.(*Leases)
 	l.log = slog.New(slog.DiscardHandler)
-	if l.manager, err = lease.Open("leases", config(l.site.Current(), 0), lease.Options{FS: vfs.NewMem()}); err != nil {
+	if l.manager, err = lease.Open("leases", config(l.site.Current(), bounds{}), lease.Options{FS: vfs.NewMem()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.manager.Close() })

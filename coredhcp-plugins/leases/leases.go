@@ -32,28 +32,27 @@ var (
 
 // Leases answers DHCP clients from one site file and one lease database.
 type Leases struct {
-	database   string
-	maxPerPort int
-	host       *server.Host
-	log        *slog.Logger
-	site       *server.SiteFile
-	metrics    *metrics
-	lines      lines
+	database string
+	bounds   bounds
+	host     *server.Host
+	log      *slog.Logger
+	site     *server.SiteFile
+	metrics  *metrics
+	lines    lines
 
 	manager *lease.Manager
 	expiry  chan error // what lease.Manager.Run returned
 	stop    context.CancelFunc
 }
 
-const usage = "leases: site=PATH database=DIR [max-per-port=NUMBER]"
+const usage = "leases: site=PATH database=DIR [max-per-port=NUMBER] [max-per-network=NUMBER]"
 
-// maxPerPortLimit is the largest max-per-port.
-const maxPerPortLimit = 1_000_000
+// boundLimit is the largest max-per-port and max-per-network.
+const boundLimit = 1_000_000
 
-// New reads `leases: site=PATH database=DIR [max-per-port=NUMBER]`. It reads the
-// site file and opens nothing.
+// New reads its arguments, as usage has them, and the site file. It opens nothing.
 func New(args []string, host *server.Host) (server.Plugin, error) {
-	values, err := server.Args(args, "site", "database", "max-per-port")
+	values, err := server.Args(args, "site", "database", "max-per-port", "max-per-network")
 	if err != nil {
 		return nil, err
 	}
@@ -63,9 +62,13 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 		}
 	}
 	l := &Leases{database: values["database"], host: host, log: host.Logger(name), lines: newLines()}
-	if v, given := values["max-per-port"]; given {
-		if l.maxPerPort, err = strconv.Atoi(v); err != nil || l.maxPerPort < 1 || l.maxPerPort > maxPerPortLimit {
-			return nil, fmt.Errorf("max-per-port=%s: expected a number from 1 to %d", v, maxPerPortLimit)
+	for key, bound := range map[string]*int{"max-per-port": &l.bounds.perPort, "max-per-network": &l.bounds.perNetwork} {
+		v, given := values[key]
+		if !given {
+			continue
+		}
+		if *bound, err = strconv.Atoi(v); err != nil || *bound < 1 || *bound > boundLimit {
+			return nil, fmt.Errorf("%s=%s: expected a number from 1 to %d", key, v, boundLimit)
 		}
 	}
 	if l.site, err = host.Site(values["site"]); err != nil {
@@ -82,7 +85,7 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 
 // Start opens the lease database and begins to expire leases.
 func (l *Leases) Start(ctx context.Context) error {
-	m, err := lease.Open(l.database, config(l.site.Current(), l.maxPerPort), lease.Options{Logger: l.log, Committed: l.metrics.committed})
+	m, err := lease.Open(l.database, config(l.site.Current(), l.bounds), lease.Options{Logger: l.log, Committed: l.metrics.committed})
 	if err != nil {
 		return fmt.Errorf("opening the lease database: %w", err)
 	}
@@ -100,4 +103,4 @@ func (l *Leases) Close() error {
 }
 
 // Reload gives leases by the site file as it is now.
-func (l *Leases) Reload() error { return l.manager.Reload(config(l.site.Current(), l.maxPerPort)) }
+func (l *Leases) Reload() error { return l.manager.Reload(config(l.site.Current(), l.bounds)) }

@@ -409,7 +409,7 @@ devices:
 		t.Fatal(err)
 	}
 	want := lease.Config{
-		Domain: "imaging.example.org.", MaxPerPort: 7,
+		Domain: "imaging.example.org.", MaxPerPort: 7, MaxPerNetwork: 70,
 		Networks: []lease.Network{
 			{
 				Name: "radiology", Prefix: netip.MustParsePrefix("192.0.2.0/24"), SharedNetwork: "floor1", Interface: "eth1",
@@ -444,7 +444,7 @@ devices:
 		Excluded:  []netip.Addr{addr("192.0.2.11"), addr("192.0.2.12"), addr("192.0.2.20")},
 		Hostnames: []string{"ct1.imaging.example.org.", "ns.imaging.example.org.", "oldmr.imaging.example.org.", "us1.imaging.example.org.", "us2.imaging.example.org.", "ws1.imaging.example.org."},
 	}
-	if got := config(s, 7); !reflect.DeepEqual(got, want) {
+	if got := config(s, bounds{7, 70}); !reflect.DeepEqual(got, want) {
 		t.Errorf("config =\n%+v\nwant\n%+v", got, want)
 	}
 }
@@ -486,6 +486,7 @@ func TestArguments(t *testing.T) {
 		{"no such file", []string{"site=/nonexistent/site.yaml", "database=d"}, "no such file"},
 		{"max-per-port is no number", []string{"site=" + good, "database=d", "max-per-port=many"}, "max-per-port=many: expected a number from 1 to 1000000"},
 		{"max-per-port is too small", []string{"site=" + good, "database=d", "max-per-port=0"}, "max-per-port=0: expected"},
+		{"max-per-network is too large", []string{"site=" + good, "database=d", "max-per-network=1000001"}, "max-per-network=1000001: expected a number from 1 to 1000000"},
 		{"a broken site file, with its line", []string{"site=" + broken, "database=d"}, broken + ":2:1: "},
 	}
 	for _, tt := range tests {

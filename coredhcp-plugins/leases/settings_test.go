@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -288,4 +289,25 @@ func TestPort(t *testing.T) {
 		}
 		seen[p] = name
 	}
+}
+
+// TestInventedPorts has a machine on the server's own wire invent a hardware
+// address and a port of a switch with each packet.
+func TestInventedPorts(t *testing.T) {
+	w := newWire(t, pluginLines(t, `
+domain: imaging.example.org
+networks: [{name: radiology, subnet: 192.0.2.0/24, pools: [192.0.2.100-192.0.2.199], lease-time: 1h}]
+devices: [{name: ct1, hardware-address: "00:00:5e:00:53:01"}]
+`, " max-per-port=1 max-per-network=3")...)
+	took := 0
+	for i := range byte(20) {
+		if c := w.client(0x20+i, information(strconv.Itoa(int(i)), "")); c.send(dhcpv4.MessageTypeDiscover) != nil {
+			c.gets()
+			took++
+		}
+	}
+	if took != 3 {
+		t.Errorf("%d addresses, want 3", took)
+	}
+	w.client(0x01).gets()
 }

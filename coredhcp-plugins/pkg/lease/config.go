@@ -16,6 +16,8 @@ import (
 type index struct {
 	domain      string
 	maxPerPort  int
+	maxPerNet   uint64     // 0: no bound
+	homeless    uint64     // reservations without an address
 	networks    []*network // by prefix; they do not overlap
 	pools       []*pool    // by first address; they do not overlap
 	interfaces  map[string][]*network
@@ -47,6 +49,7 @@ func newIndex(c Config) (*index, error) {
 	x := &index{
 		domain:      canonical(c.Domain),
 		maxPerPort:  c.MaxPerPort,
+		maxPerNet:   uint64(max(c.MaxPerNetwork, 0)),
 		interfaces:  map[string][]*network{},
 		hardware:    map[HardwareAddress]*Reservation{},
 		identifiers: map[string]*Reservation{},
@@ -62,6 +65,9 @@ func newIndex(c Config) (*index, error) {
 
 	if c.MaxPerPort < 0 {
 		wrong("addresses for each port %d: expected 0 or more", c.MaxPerPort)
+	}
+	if c.MaxPerNetwork < 0 {
+		wrong("addresses for each network %d: expected 0 or more", c.MaxPerNetwork)
 	}
 	for _, n := range c.Networks {
 		x.addNetwork(n, wrong)
@@ -187,6 +193,9 @@ func (x *index) addReservation(r Reservation, wrong func(string, ...any)) {
 		}
 		x.names[name] = &r
 		x.devices[r.Device] = &r
+	}
+	if len(r.Addresses) == 0 {
+		x.homeless++
 	}
 	for _, a := range r.Addresses {
 		if o := x.reserved[a]; o != nil {

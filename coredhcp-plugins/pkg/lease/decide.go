@@ -297,6 +297,9 @@ func (m *Manager) usable(w *asker, a netip.Addr, nets []*network) bool {
 			return false
 		}
 	}
+	if b := m.bindings[a]; !reserved && (b == nil || !b.held(w.t.el)) && m.crowded(w, m.conf.poolOf(a)) {
+		return false
+	}
 	if o := m.offers.of(a); o != nil && !m.same(w, o.client) {
 		return reserved && w.sharesHardware(o.client)
 	}

@@ -64,6 +64,9 @@ func (f *fixture) check() {
 			case Declined:
 				t.declined++
 			}
+			if b.countsAt() != 0 {
+				t.strangers++
+			}
 			return t
 		}
 		switch n := f.conf.networkOf(a); {

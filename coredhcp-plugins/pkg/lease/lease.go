@@ -60,6 +60,10 @@ type Config struct {
 	// who holds an address keeps it whatever the bound. Zero: DefaultMaxPerPort at a port that a relay names by its circuit
 	// id, and no bound at a whole network, which an interface is, and a relay that tells no more than its address.
 	MaxPerPort int
+	// MaxPerNetwork bounds the pool addresses of one network that clients without a reservation hold or declined, whatever
+	// ports, relays and options they name; who holds an address keeps it. Zero: no bound but the room that pools for any
+	// client keep for devices: as many addresses as there are reservations without one, at most a quarter of the pool.
+	MaxPerNetwork int
 }
 
 // Network is one subnet with its address pools and times.

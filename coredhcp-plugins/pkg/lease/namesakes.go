@@ -38,11 +38,12 @@ func (m *Manager) index(b *binding, r record) {
 		without(m.declined, b.client.hardware(), b)
 	}
 	old := b.record
-	if old.state != r.state {
+	counts := old.state != r.state || (old.port == 0) != (r.port == 0)
+	if counts {
 		m.conf.count(b, takeAway)
 	}
 	b.record = r
-	if old.state != r.state {
+	if counts {
 		m.conf.count(b, 1)
 	}
 	if p, q := old.countsAt(), r.countsAt(); p != q {

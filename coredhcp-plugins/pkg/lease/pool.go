@@ -15,6 +15,7 @@ type pool struct {
 	clients     Clients
 	class       string
 	size        uint64                    // addresses that can be given away
+	kept        uint64                    // of these: not for strangers
 	tally       tally                     // of these
 	cursor      netip.Addr                // no address from here on was given by choose; zero: all were
 	passed      *btree.BTreeG[netip.Addr] // before the cursor, and yet never used: offers that were not taken
@@ -50,11 +51,12 @@ func freedBefore(a, b *binding) bool {
 }
 
 // choose returns the address of these networks' pools that was unused longest, and false if there is none. Where no other
-// is left it is one that another client declined leastRest ago or more: whoever declines what it gets must not empty the pools. Caller holds mu.
+// is left it is one that another client declined leastRest ago or more: whoever declines what it gets must not empty the pools.
+// A device of the site then takes what is on offer to a stranger. Caller holds mu.
 func (m *Manager) choose(w *asker, nets []*network) (netip.Addr, bool) {
 	for _, n := range nets {
 		for _, p := range n.pools {
-			if !p.admits(w) {
+			if !p.admits(w) || m.crowded(w, p) {
 				continue
 			}
 			if a, ok := m.neverUsed(w, p); ok {
@@ -68,7 +70,7 @@ func (m *Manager) choose(w *asker, nets []*network) (netip.Addr, bool) {
 		var oldest *binding
 		for _, n := range nets {
 			for _, p := range n.pools {
-				if !p.admits(w) {
+				if !p.admits(w) || m.crowded(w, p) {
 					continue
 				}
 				if b := m.first(w, tree(p)); b != nil && (oldest == nil || freedBefore(b, oldest)) {
@@ -80,7 +82,10 @@ func (m *Manager) choose(w *asker, nets []*network) (netip.Addr, bool) {
 			return oldest.addr, true
 		}
 	}
-	return netip.Addr{}, false
+	if w.reservation == nil {
+		return netip.Addr{}, false
+	}
+	return m.offeredToStranger(w, nets)
 }
 
 // neverUsed returns the lowest address of a pool that has no binding, is on offer to nobody and is not withheld. Every

@@ -101,4 +101,44 @@ func (m *Manager) full(w *asker, n *network, a netip.Addr) bool {
 	return true
 }
 
+// crowded says whether clients that nobody knows took as much of the pool, or of its network, as they may, so that the
+// asker cannot have another address of it. What is on offer does not count, for a device of the site takes that. Unlike a
+// port, which a packet can invent, the network of an address is what it is. Caller holds mu.
+func (m *Manager) crowded(w *asker, p *pool) bool {
+	if w.reservation != nil {
+		return false
+	}
+	if p.kept > 0 && p.tally.strangers+p.kept >= p.size {
+		return true
+	}
+	if m.conf.maxPerNet == 0 {
+		return false
+	}
+	var all uint64
+	for _, o := range p.network.pools {
+		all += o.tally.strangers
+	}
+	return all >= m.conf.maxPerNet
+}
+
+// maxLook bounds the offers that are looked at for one that a device can take.
+const maxLook = 4096
+
+// offeredToStranger is an address of these networks' pools that the asker, a device of the site, may take although it is on
+// offer to a client that nobody knows: an offer is no promise (RFC 2131 section 3.1). Caller holds mu.
+func (m *Manager) offeredToStranger(w *asker, nets []*network) (netip.Addr, bool) {
+	o := m.offers.first
+	for range maxLook {
+		if o == nil {
+			break
+		}
+		if b := m.bindings[o.addr]; o.port != 0 && contains(nets, m.conf.networkOf(o.addr)) && m.conf.permitted(o.addr, w) && !w.meets(o.addr) &&
+			(b == nil || !b.held(w.t.el) && b.state != Declined) {
+			return o.addr, true
+		}
+		o = o.next
+	}
+	return netip.Addr{}, false
+}
+
 const reasonFull = "clients without a reservation have as many addresses at this port as they may"

@@ -160,3 +160,105 @@ func TestPortIsKept(t *testing.T) {
 		}
 	}
 }
+
+// floating is testConfig with devices that have no address of their own, and ten addresses for them and all others.
+func floating() Config {
+	c := testConfig()
+	for i := range byte(5) {
+		c.Reservations = append(c.Reservations, Reservation{Device: fmt.Sprint("ws", i), HardwareAddresses: []HardwareAddress{{1, mac(0xf0 + i)}}})
+	}
+	return c
+}
+
+// swarm has clients that nobody knows, each at a port of its own, take what they can of cardiology, without an offer and with.
+func (f *fixture) swarm(n byte) (took int) {
+	for i := range n {
+		q := at(query(client(10+i), link2), fmt.Sprint("port", i))
+		a := addr(fmt.Sprintf("198.51.100.%d", 10+i%10))
+		if o := f.discover(q); o.Kind == Offer {
+			a = o.Lease.Address
+		}
+		if f.request(selecting(q, a)).Kind == Ack {
+			took++
+		}
+		f.check()
+	}
+	return took
+}
+
+// TestRoomForDevices has strangers that invent a port for each packet take all that they can get.
+func TestRoomForDevices(t *testing.T) {
+	// One of the ten addresses is mr1's; of nine a quarter, two, is kept.
+	for name, reopened := range map[string]bool{"at once": false, "after a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			f := open(t, floating())
+			took := f.swarm(5)
+			if reopened {
+				f.reopen(floating())
+			}
+			if took += f.swarm(60) - 5; took != 7 {
+				t.Errorf("strangers have %d addresses, want 7", took)
+			}
+			for i := range byte(2) {
+				if l := f.get(query(client(0xf0+i), link2)); !l.Address.IsValid() {
+					t.Errorf("device %d has no address", i)
+				}
+			}
+			held := f.clients[client(10).Key()].addr
+			if a := f.request(renewing(query(client(10), link2), held)); a.Kind != Ack {
+				t.Errorf("a stranger renews: %v %s", a.Kind, a.Reason)
+			}
+			f.clock.advance(2 * time.Hour)
+			f.expireAll()
+			for _, p := range f.conf.pools {
+				if p.tally != (tally{}) {
+					t.Errorf("all leases ended, and %v has %+v", p.first, p.tally)
+				}
+			}
+		})
+	}
+	t.Run("no devices without an address", func(t *testing.T) {
+		if took := open(t, testConfig()).swarm(60); took != 9 {
+			t.Errorf("strangers have %d addresses, want the whole pool, 9", took)
+		}
+	})
+	t.Run("a pool for strangers", func(t *testing.T) {
+		c := floating()
+		c.Networks[2].Pools[0].Clients = UnknownClients
+		if took := open(t, c).swarm(60); took != 9 {
+			t.Errorf("strangers have %d addresses, want the whole pool, 9", took)
+		}
+	})
+	t.Run("a bound of the network", func(t *testing.T) {
+		c := testConfig()
+		c.MaxPerNetwork = 4
+		f := open(t, c)
+		if took := f.swarm(60); took != 4 {
+			t.Errorf("strangers have %d addresses, want 4", took)
+		}
+		f.clock.advance(OfferTime)
+		if a := f.request(rebooting(query(client(99), link2), addr("198.51.100.19"))); a.Kind == Ack {
+			t.Error("a fifth")
+		}
+		if l := f.get(query(client(0xc1), link2)); !l.Address.IsValid() {
+			t.Error("no address for a device")
+		}
+	})
+	t.Run("offers", func(t *testing.T) {
+		f := open(t, floating())
+		for i := range byte(20) {
+			f.discover(at(query(client(10+i), link2), fmt.Sprint("port", i)))
+		}
+		for i := range byte(2) {
+			if l := f.get(query(client(0xf0+i), link2)); !l.Address.IsValid() {
+				t.Errorf("device %d has no address while all are on offer to strangers", i)
+			}
+			f.check()
+		}
+	})
+	c := testConfig()
+	c.MaxPerNetwork = -1
+	if _, err := newIndex(c); err == nil {
+		t.Error("a bound of -1")
+	}
+}

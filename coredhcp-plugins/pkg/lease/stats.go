@@ -6,7 +6,10 @@ import (
 )
 
 // tally counts addresses in one state: those of a pool, or the reserved ones of a network.
-type tally struct{ active, declined uint64 }
+type tally struct {
+	active, declined uint64
+	strangers        uint64 // of both: of clients without a reservation
+}
 
 // count adds a binding in its state to what Stats tells, or takes it away. Caller holds mu.
 func (x *index) count(b *binding, add uint64) {
@@ -28,12 +31,15 @@ func (x *index) count(b *binding, add uint64) {
 	default:
 		t.declined += add
 	}
+	if t != nil && b.port != 0 {
+		t.strangers += add
+	}
 }
 
 // takeAway is what count adds to take away.
 const takeAway = ^uint64(0)
 
-// measure counts the addresses of the pools that can be given away.
+// measure counts the addresses of the pools that can be given away, and those of them that are kept for devices.
 func (x *index) measure() {
 	for _, p := range x.pools {
 		p.size = distance(p.first, p.last) + 1
@@ -45,6 +51,11 @@ func (x *index) measure() {
 	for a := range withheld {
 		if p := x.poolOf(a); p != nil {
 			p.size--
+		}
+	}
+	for _, p := range x.pools {
+		if p.clients == AnyClient && p.class == "" {
+			p.kept = min(x.homeless, p.size/4)
 		}
 	}
 }
