@@ -89,7 +89,7 @@ func (l *Leases) history(ctx context.Context, args json.RawMessage, send func(an
 	}
 	for _, e := range events {
 		err := send(control.Event{
-			Address: e.Address, Start: e.Time.UTC(), Until: end(e.Until), State: e.State.String(),
+			Address: e.Address, Start: begin(e.Time), Until: end(e.Until), State: e.State.String(),
 			Client: clientTold(e.Client), Device: e.Device, Name: e.Name,
 		})
 		if err != nil {
@@ -184,7 +184,7 @@ func syncDirectory(path string) error {
 func told(b lease.Lease) control.Lease {
 	return control.Lease{
 		Address: b.Address, State: b.State.String(), Client: clientTold(b.Client), Network: b.Network, Device: b.Device,
-		Name: b.Name, Published: b.Published && b.State == lease.Active, Start: b.Start.UTC(), Expires: end(b.Expires),
+		Name: b.Name, Published: b.Published && b.State == lease.Active, Start: begin(b.Start), Expires: end(b.Expires),
 	}
 }
 
@@ -196,11 +196,15 @@ func clientTold(c lease.Client) control.Client {
 	}
 }
 
-// end is a time that may be none.
+// begin is when a lease began, to the millisecond, as the database has it: some of
+// what is told comes from there, the rest from memory.
+func begin(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
+
+// end is when a lease ends, a time that may be none; the database rounds it up.
 func end(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
-	t = t.UTC()
+	t = begin(t.Add(time.Millisecond - 1))
 	return &t
 }

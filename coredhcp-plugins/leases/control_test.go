@@ -240,6 +240,38 @@ func TestControlArguments(t *testing.T) {
 	}
 }
 
+// TestControlTimes holds that one lease has the same times wherever it is told of.
+func TestControlTimes(t *testing.T) {
+	l, path := controlled(t, filepath.Join(t.TempDir(), "leases"))
+	a := obtain(t, l, 2)
+	for _, state := range []string{control.Active, control.Released} {
+		var told control.Lease
+		if state == control.Released {
+			items, err := call[control.Lease](t, path, control.Release, control.Address{Address: a})
+			if err != nil || len(items) != 1 {
+				t.Fatalf("release: %v, %v", items, err)
+			}
+			told = items[0]
+		}
+		listed, err := call[control.Lease](t, path, control.Leases, control.Filter{State: state})
+		if err != nil || len(listed) != 1 {
+			t.Fatalf("leases: %v, %v", listed, err)
+		}
+		events, err := call[control.Event](t, path, control.History, control.Address{Address: a})
+		if err != nil || len(events) != 1 {
+			t.Fatalf("history: %v, %v", events, err)
+		}
+		if state == control.Active {
+			told = listed[0]
+		}
+		for _, l := range append(listed, told) {
+			if e := events[0]; l.State != e.State || !l.Start.Equal(e.Start) || !l.Expires.Equal(*e.Until) || !l.Start.Equal(l.Start.Truncate(time.Millisecond)) {
+				t.Errorf("%s: lease %v to %v, history %v to %v", state, l.Start, l.Expires, e.Start, e.Until)
+			}
+		}
+	}
+}
+
 func TestControlBackup(t *testing.T) {
 	l, path := controlled(t, filepath.Join(t.TempDir(), "leases"))
 	guest := obtain(t, l, 2)

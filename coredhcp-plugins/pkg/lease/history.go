@@ -26,7 +26,7 @@ const (
 // tellEnd writes that a client's time on an address ended. Caller holds mu, and counts the event.
 func (m *Manager) tellEnd(b *binding, s State, end int64, t moment) {
 	e := storedEvent{
-		number: b.events, state: s, start: milliseconds(t.at(b.start)), end: milliseconds(t.at(end)),
+		number: b.events, state: s, start: milliseconds(t.at(b.start)), end: millisecondsUp(t.at(end)),
 		client: b.client.client(), name: b.name,
 	}
 	if b.device != nil {
