@@ -216,7 +216,10 @@ func FuzzMarks(f *testing.F) {
 }
 
 // onMemory is a plugin whose database is in memory.
-func onMemory(t testing.TB) *Leases {
+func onMemory(t testing.TB) *Leases { return onFS(t, vfs.NewMem()) }
+
+// onFS is a plugin whose database is on a file system.
+func onFS(t testing.TB, fs vfs.FS) *Leases {
 	t.Helper()
 	host := new(server.Host)
 	p, err := New([]string{"site=" + writeSite(t, statesSite+"classes: [{name: v, vendor-class: v}, {name: a, user-class: a}]\n"), "database=leases"}, host)
@@ -225,7 +228,7 @@ func onMemory(t testing.TB) *Leases {
 	}
 	l := p.(*Leases)
 	l.log = slog.New(slog.DiscardHandler)
-	if l.manager, err = lease.Open("leases", config(l.site.Current(), bounds{}), lease.Options{FS: vfs.NewMem()}); err != nil {
+	if l.manager, err = lease.Open("leases", config(l.site.Current(), bounds{}), lease.Options{FS: fs, Committed: l.committed}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.manager.Close() })

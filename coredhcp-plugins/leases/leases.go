@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
@@ -28,6 +29,7 @@ var (
 	_ server.Plugin   = (*Leases)(nil)
 	_ server.Reloader = (*Leases)(nil)
 	_ server.Prompt   = (*Leases)(nil)
+	_ server.Readier  = (*Leases)(nil)
 )
 
 // Leases answers DHCP clients from one site file and one lease database.
@@ -39,6 +41,8 @@ type Leases struct {
 	site     *server.SiteFile
 	metrics  *metrics
 	lines    lines
+
+	unwritten atomic.Pointer[error] // why the last changes could not be written; nil: they were
 
 	manager *lease.Manager
 	expiry  chan error // what lease.Manager.Run returned
@@ -85,7 +89,7 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 
 // Start opens the lease database and begins to expire leases.
 func (l *Leases) Start(ctx context.Context) error {
-	m, err := lease.Open(l.database, config(l.site.Current(), l.bounds), lease.Options{Logger: l.log, Committed: l.metrics.committed})
+	m, err := lease.Open(l.database, config(l.site.Current(), l.bounds), lease.Options{Logger: l.log, Committed: l.committed})
 	if err != nil {
 		return fmt.Errorf("opening the lease database: %w", err)
 	}
@@ -93,6 +97,24 @@ func (l *Leases) Start(ctx context.Context) error {
 	l.manager, l.expiry = m, make(chan error, 1)
 	go func() { l.expiry <- m.Run(ctx) }()
 	l.host.SetLeases(m)
+	return nil
+}
+
+// committed is told of every batch that the lease manager wrote.
+func (l *Leases) committed(c lease.CommitInfo) {
+	l.metrics.committed(c)
+	if c.Err != nil {
+		l.unwritten.Store(&c.Err)
+	} else {
+		l.unwritten.Store(nil)
+	}
+}
+
+// Ready says why no lease can be given: the last that was to be written was not.
+func (l *Leases) Ready() error {
+	if err := l.unwritten.Load(); err != nil {
+		return fmt.Errorf("writing leases: %w", *err)
+	}
 	return nil
 }
 

@@ -102,7 +102,7 @@ func (m *metrics) answered(label, kind, reason string) {
 	m.answers.WithLabelValues(label, kind, r).Inc()
 }
 
-// committed is told of every batch that the lease manager wrote.
+// committed counts a batch that the lease manager wrote, or could not write.
 func (m *metrics) committed(c lease.CommitInfo) {
 	if c.Err != nil {
 		m.commitFailures.Inc()

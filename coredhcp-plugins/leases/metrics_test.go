@@ -2,14 +2,19 @@ package leases
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -128,6 +133,43 @@ func (w *wire) metrics() string {
 }
 
 // TestExhausted has a pool run dry.
+// TestNotReady has the disk fail for a while.
+func TestNotReady(t *testing.T) {
+	var bad atomic.Bool
+	l := onFS(t, errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if bad.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			return errors.New("no space left on device")
+		}
+		return nil
+	})))
+	ask := func(client byte) *dhcpv4.DHCPv4 {
+		offer := send(t, l, dhcpv4.MessageTypeDiscover, client)
+		if offer == nil {
+			t.Fatal("no offer")
+		}
+		return send(t, l, dhcpv4.MessageTypeRequest, client, selecting(offer)...)
+	}
+	if ask(1) == nil || l.Ready() != nil {
+		t.Fatalf("a disk in order: %v", l.Ready())
+	}
+	bad.Store(true)
+	if a := ask(1); a != nil {
+		t.Errorf("answered %s", a.MessageType())
+	}
+	if err := l.Ready(); err == nil || !strings.Contains(err.Error(), "writing leases: ") {
+		t.Errorf("a disk that fails: %v", err)
+	}
+	bad.Store(false)
+	for began := time.Now(); ask(1) == nil; time.Sleep(50 * time.Millisecond) {
+		if time.Since(began) > 20*time.Second {
+			t.Fatal("no lease 20 s after the disk works again")
+		}
+	}
+	if err := l.Ready(); err != nil {
+		t.Errorf("after a lease was written: %v", err)
+	}
+}
+
 func TestExhausted(t *testing.T) {
 	w := newWire(t, pluginLines(t, `
 domain: imaging.example.org

@@ -100,10 +100,15 @@ func (s *Server) unready() string {
 	if s.conf.Server4 == nil {
 		return ""
 	}
-	s.socketsMu.Lock()
-	defer s.socketsMu.Unlock()
-	if len(s.sockets) == 0 {
+	if s.openSockets() == 0 {
 		return "no address of `listen` is there yet"
+	}
+	for _, l := range s.chain {
+		if r, ok := l.plugin.(Readier); ok {
+			if err := r.Ready(); err != nil {
+				return l.name + ": " + err.Error()
+			}
+		}
 	}
 	return ""
 }

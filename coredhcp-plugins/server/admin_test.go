@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,6 +188,41 @@ func TestAdminFailure(t *testing.T) {
 			t.Errorf("%s: %v, plugin started: %t; want %q", address, err, started, want)
 		}
 	}
+}
+
+// readier is a fake that can say that it is not ready.
+type readier struct {
+	fake
+	why atomic.Pointer[error]
+}
+
+func (r *readier) Ready() error {
+	if err := r.why.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// TestNotReadyByPlugin has the second of two plugins say so for a while.
+func TestNotReadyByPlugin(t *testing.T) {
+	p := &readier{}
+	name := registerFake(p)
+	s := newServer(t, loopback(registerFake(&fake{})+":", name+":"))
+	s.options.Admin = freePort(t)
+	runServer(t, s)
+	expect := func(status int, body string) {
+		t.Helper()
+		if got, text := get(t, "http://"+s.options.Admin+"/ready"); got != status || text != body+"\n" {
+			t.Errorf("%d %q, want %d %q", got, text, status, body)
+		}
+	}
+	waitFor(t, func() bool { return s.unready() == "" })
+	expect(200, "OK")
+	err := errors.New("disk is full")
+	p.why.Store(&err)
+	expect(503, name+": disk is full")
+	p.why.Store(nil)
+	expect(200, "OK")
 }
 
 // TestNotReadyWithoutSocket has only an interface that does not exist.

@@ -74,6 +74,13 @@ type Reloader interface {
 	Reload() error
 }
 
+// Readier is a [Plugin] that can say that it cannot do its work at present. Ready
+// returns why, or nil. It is asked for each /ready of the admin address, from many
+// goroutines at once, once all plugins have started, and must not wait for anything.
+type Readier interface {
+	Ready() error
+}
+
 // NewFunc makes a plugin from its arguments in the configuration file. It only
 // checks and keeps them: files and sockets are opened by Start.
 type NewFunc func(args []string, host *Host) (Plugin, error)
