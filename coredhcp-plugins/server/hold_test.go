@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -152,6 +153,90 @@ func TestHoldTwice(t *testing.T) {
 				t.Errorf("called with %v, want %v", got, want)
 			}
 		})
+	}
+}
+
+// slowFrames are told by the last octet of their transaction; those that a test
+// has not let go wait.
+type slowFrames struct {
+	mu      sync.Mutex // guards written
+	written []byte
+	reached chan byte
+	release chan struct{}
+}
+
+func (f *slowFrames) writeFrame(_ *netInterface, frame []byte) error {
+	n := frame[ethernetHeader+20+8+offTransaction+3]
+	if n == 1 {
+		f.reached <- n
+		<-f.release
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.written = append(f.written, n)
+	return nil
+}
+
+func (f *slowFrames) prune(*interfaceTable) {}
+func (f *slowFrames) close() error          { return nil }
+
+func (f *slowFrames) order() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.written)
+}
+
+// TestHoldKeepsOrder has a client's second answer be ready while the first, whose
+// commit is over, is just being sent, and while the first is ready and not sent yet.
+func TestHoldKeepsOrder(t *testing.T) {
+	frames := &slowFrames{reached: make(chan byte), release: make(chan struct{})}
+	s := newServer(t, loopback("server_id: 192.0.2.2"))
+	s.frames = frames
+	eth := &netInterface{index: 3, name: "eth0", hardware: net.HardwareAddr{0, 0, 0x5e, 0, 0x53, 2}, addrs: []netip.Addr{addr("192.0.2.2")}}
+	lane := s.newLane()
+	put := func(client, transaction byte, c Commit) {
+		t.Helper()
+		req := message(t, dhcpv4.MessageTypeDiscover, client)
+		req.TransactionID[3] = transaction
+		x := &Exchange{Request: req, Reply: newReply(req), ServerID: addr("192.0.2.2")}
+		x.Reply.YourIPAddr = ip("192.0.2.100")
+		if c != nil {
+			x.Hold(c)
+		}
+		if err := lane.put(&received{listener: &listener{port: serverPort}, at: time.Now()}, eth, &interfaceTable{}, x); err != nil {
+			t.Error(err)
+		}
+	}
+	first := &fakeCommit{}
+	put(1, 1, first)
+	go first.end(nil)
+	<-frames.reached
+	put(2, 2, nil) // another client does not wait
+	second := make(chan struct{})
+	go func() {
+		defer close(second)
+		put(1, 3, nil)
+		lane.out.flush()
+	}()
+	select {
+	case <-second:
+		t.Errorf("sent while the answer before it was being sent: %v", frames.order())
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(frames.release)
+	<-second
+	if got := frames.order(); !slices.Equal(got, []byte{1, 2, 3}) {
+		t.Errorf("sent in the order %v", got)
+	}
+	put(1, 4, nil)
+	put(1, 5, first) // which is over already
+	lane.out.flush()
+	if got := frames.order(); !slices.Equal(got, []byte{1, 2, 3, 4, 5}) {
+		t.Errorf("sent in the order %v", got)
+	}
+	s.holding.Wait()
+	if n := s.held.Load(); n != 0 {
+		t.Errorf("%d answers are still held", n)
 	}
 }
 

@@ -71,12 +71,24 @@ func (l *lane) put(r *received, i *netInterface, t *interfaceTable, x *Exchange)
 		}
 		return box.add(r, i, t, x)
 	}
+	if x.commit != nil && l.out.isFor(client) {
+		l.out.flush() // the commit may be over before the next
+	}
 	for _, h := range l.held {
 		if h == nil {
 			continue
 		}
 		h.mu.Lock()
-		if h.box != nil && (x.commit == h.commit || x.commit == nil && h.box.isFor(client)) {
+		switch {
+		case h.box == nil:
+		case h.leaving != nil:
+			if h.box.isFor(client) {
+				left := h.leaving
+				h.mu.Unlock()
+				<-left // no longer than a few system calls take
+				continue
+			}
+		case x.commit == h.commit, x.commit == nil && h.box.isFor(client):
 			err := add(h.box)
 			if err == nil {
 				l.server.held.Add(1)

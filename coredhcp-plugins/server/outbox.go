@@ -116,9 +116,14 @@ func (o *outbox) isFor(client net.HardwareAddr) bool {
 // flush sends what was added. It never waits for the network: an answer for
 // which there is no room is lost like any other packet.
 func (o *outbox) flush() {
-	if len(o.answers) == 0 {
-		return
+	if len(o.answers) > 0 {
+		o.send()
+		o.clear()
 	}
+}
+
+// send is flush but for the clearing: meanwhile others may ask isFor.
+func (o *outbox) send() {
 	for rest := o.answers; len(rest) > 0; {
 		if rest[0].packet == nil {
 			rest = rest[1:]
@@ -136,17 +141,15 @@ func (o *outbox) flush() {
 		o.sendDatagrams(rest[:n])
 		rest = rest[n:]
 	}
-	o.clear()
 }
 
-// fail gives up what was added.
+// fail gives up what was added, without clearing it.
 func (o *outbox) fail(err error) {
 	for i := range o.answers {
 		if o.answers[i].packet != nil {
 			o.done(&o.answers[i], err)
 		}
 	}
-	o.clear()
 }
 
 func (o *outbox) clear() {
@@ -239,17 +242,18 @@ func (o *outbox) control(i packetInfo) []byte {
 
 // held are answers that wait for one commit.
 type held struct {
-	commit Commit
-	mu     sync.Mutex // guards box
-	box    *outbox    // nil when the commit is over
+	commit  Commit
+	mu      sync.Mutex    // guards the rest
+	box     *outbox       // nil when they have left
+	leaving chan struct{} // nil until the commit is over: nothing is added then; closed when they have left
 }
 
 // release sends the answers, or gives them up. It runs once, where commits are
 // made, and does not wait for anything.
 func (h *held) release(err error) {
 	h.mu.Lock()
-	box := h.box
-	h.box = nil
+	box, left := h.box, make(chan struct{})
+	h.leaving = left
 	h.mu.Unlock()
 	s := box.server
 	s.held.Add(-int64(len(box.answers)))
@@ -257,7 +261,12 @@ func (h *held) release(err error) {
 	if err != nil {
 		box.fail(err)
 	} else {
-		box.flush()
+		box.send()
 	}
+	h.mu.Lock()
+	h.box = nil
+	h.mu.Unlock()
+	close(left)
+	box.clear()
 	box.free()
 }
