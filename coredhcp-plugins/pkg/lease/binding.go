@@ -80,7 +80,7 @@ func (t moment) at(el int64) time.Time {
 func (m *Manager) now() moment {
 	t := m.clock()
 	m.last = max(m.last, int64(t.Sub(m.opened)))
-	return moment{el: m.last, wall: t.Round(0)}
+	return moment{el: m.last, wall: m.wall(t)}
 }
 
 // elapsed is a wall-clock time as an offset from Open.

@@ -258,5 +258,6 @@ type Options struct {
 	// wait, nor call the Manager. May be nil.
 	Committed func(CommitInfo)
 
-	memTable uint64 // octets of changes before they move from the log to a table, for tests; 0: memTable
+	wall     func(time.Time) time.Time // the wall clock when Now read this, for tests; nil: as it read
+	memTable uint64                    // octets of changes before they move from the log to a table, for tests; 0: memTable
 }

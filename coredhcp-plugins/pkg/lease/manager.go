@@ -27,7 +27,8 @@ const (
 // Manager holds the leases of one server. Its methods may be called by many goroutines at once.
 type Manager struct {
 	clock     func() time.Time
-	opened    time.Time // when Open was called; moments in memory count from here
+	wall      func(time.Time) time.Time // the wall clock's part of what clock read
+	opened    time.Time                 // when Open was called; moments in memory count from here
 	log       *slog.Logger
 	tell      func(CommitInfo) // of every batch; may be nil
 	store     *store
@@ -59,7 +60,9 @@ type Manager struct {
 	slab          []binding // those that were not made yet
 	dirty         map[*binding]*pending
 	dirtyRemovals map[string]int
-	runUntil      int64 // what Run waits for
+	runUntil      int64      // what Run waits for
+	base          time.Time  // the wall clock's time of Open, as the times on disk have it
+	moved         []*binding // whose times on disk are to be written again, since the wall clock was set
 }
 
 // Open opens the lease database in dir, or creates it, and reads all leases in one pass. The directory belongs to one
@@ -72,7 +75,7 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		clock: o.Now, log: o.Logger, tell: o.Committed, conf: x, maxOffers: MaxOffers,
+		clock: o.Now, wall: o.wall, log: o.Logger, tell: o.Committed, conf: x, maxOffers: MaxOffers,
 		wake: make(chan struct{}, 1), committed: make(chan struct{}),
 		bindings: map[netip.Addr]*binding{}, clients: map[string]*binding{}, owned: map[string][]*binding{}, declined: map[HardwareAddress][]*binding{},
 		ports: map[uint64]portUse{}, offers: newOffers(), removals: map[string]*removal{}, chosen: map[netip.Addr]int{}, names: newNameQueue(), next: &group{done: make(chan struct{})},
@@ -85,7 +88,11 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
+	if m.wall == nil {
+		m.wall = func(t time.Time) time.Time { return t.Round(0) }
+	}
 	m.opened = m.clock()
+	m.base = m.wall(m.opened)
 	if m.store, err = openStore(dir, o, m.log); err != nil {
 		return nil, err
 	}
@@ -107,7 +114,7 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 
 // load reads the database; nobody else knows the Manager yet.
 func (m *Manager) load() error {
-	wall := m.opened.Round(0)
+	wall := m.base
 	devices := map[string]*string{}
 	var bindings, idle, unpublished []*binding
 	pools := m.conf.pools // those that bindings may still be found in: they come in the order of addresses
@@ -305,7 +312,8 @@ func (m *Manager) Close() error {
 	return m.store.close()
 }
 
-// Run ends leases when their time is over, and returns nil when ctx ends. One Run at a time.
+// Run ends leases when their time is over, and writes their times again when the wall clock was set. It returns nil when
+// ctx ends. One Run at a time.
 func (m *Manager) Run(ctx context.Context) error {
 	t := time.NewTimer(0)
 	defer t.Stop()
@@ -321,12 +329,11 @@ func (m *Manager) Run(ctx context.Context) error {
 				return nil
 			} else {
 				m.log.Error("ending leases", "error", err)
+				m.restateAll()
 				until = expireRetry
 			}
 		}
-		if until < math.MaxInt64 {
-			t.Reset(until)
-		}
+		t.Reset(min(until, clockCheck))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -354,6 +361,9 @@ func (m *Manager) expire() (*group, time.Duration, error) {
 	}
 	if n > 0 {
 		return m.submit(true), 0, nil
+	}
+	if g := m.restate(t); g != nil {
+		return g, 0, nil
 	}
 	m.runUntil = math.MaxInt64
 	if len(m.ends) > 0 {

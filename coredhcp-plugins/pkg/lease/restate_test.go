@@ -1,0 +1,101 @@
+package lease
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// TestClockIsSet has the wall clock set while leases run, and the server restarted before any of them was renewed.
+func TestClockIsSet(t *testing.T) {
+	for name, tt := range map[string]struct {
+		by    time.Duration
+		fails bool
+	}{
+		"forward":              {by: 3 * 365 * 24 * time.Hour},
+		"back":                 {by: -3 * 365 * 24 * time.Hour},
+		"while the disk fails": {by: 3 * 365 * 24 * time.Hour, fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const clients = 2*expireAtOnce + 100
+				var set atomic.Int64
+				bad := &failing{}
+				bad.kind.Store(int32(errorfs.OpFileSync))
+				fs := errorfs.Wrap(vfs.NewMem(), bad)
+				run := func() (f *fixture, stop func()) {
+					m, err := Open("leases", wideConfig(clients), Options{
+						FS:   fs,
+						wall: func(t time.Time) time.Time { return t.Add(time.Duration(set.Load())).Round(0) },
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					ctx, cancel := context.WithCancel(context.Background())
+					done := make(chan error)
+					go func() { done <- m.Run(ctx) }()
+					return &fixture{T: t, clock: newClock(), Manager: m}, func() {
+						cancel()
+						if err := <-done; err != nil {
+							t.Errorf("Run: %v", err)
+						}
+						if err := m.Close(); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+				f, stop := run()
+				began := time.Now()
+				for n := range clients {
+					f.get(query(numbered(n), wideLink))
+				}
+				set.Store(int64(tt.by))
+				if tt.fails {
+					bad.on.Store(true)
+				}
+				time.Sleep(clockCheck)
+				synctest.Wait()
+				if tt.fails {
+					time.Sleep(5 * expireRetry) // it tries, and fails, again
+					synctest.Wait()
+					if bad.hits.Load() == 0 {
+						t.Fatal("no failure was injected")
+					}
+					bad.on.Store(false)
+					time.Sleep(10 * time.Second)
+					synctest.Wait()
+				}
+				f.check()
+				stop()
+				f, stop = run()
+				defer stop()
+				time.Sleep(12*time.Hour - time.Since(began) - time.Minute)
+				synctest.Wait()
+				count := func(want State) {
+					t.Helper()
+					n := 0
+					for l, err := range f.Leases() {
+						if err != nil {
+							t.Fatal(err)
+						}
+						if l.State == want {
+							n++
+						}
+					}
+					if n != clients {
+						t.Errorf("%d of %d leases are %v", n, clients, want)
+					}
+				}
+				count(Active)
+				time.Sleep(time.Minute + time.Second)
+				synctest.Wait()
+				count(Expired)
+			})
+		})
+	}
+}
