@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 
 	"github.com/miekg/dns"
@@ -19,6 +20,7 @@ var (
 	errNoData   = errors.New("record without data")
 	errMetaType = errors.New("type is not one of data")
 	errClass    = errors.New("class is not IN")
+	errNoName   = errors.New("record data ends before its domain name")
 	errUnstable = errors.New("record data has no stable wire form")
 )
 
@@ -69,6 +71,23 @@ func missingData(rr dns.RR) bool {
 	empty := dns.TypeToRR[h.Rrtype]()
 	*empty.Header() = *h
 	return dns.IsDuplicate(rr, empty)
+}
+
+// lacksName reports whether the data of rr ended before a domain name that belongs to it, which the DNS library reads as if
+// it were all. Secondaries would refuse the zone.
+func lacksName(rr dns.RR) bool { return emptyName(reflect.Indirect(reflect.ValueOf(rr))) }
+
+func emptyName(v reflect.Value) bool {
+	for i := range v.NumField() {
+		f, t := v.Field(i), v.Type().Field(i)
+		if t.Anonymous && emptyName(f) {
+			return true
+		}
+		if tag := t.Tag.Get("dns"); (tag == "domain-name" || tag == "cdomain-name") && f.Kind() == reflect.String && f.Len() == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // packer turns records into wire form without touching them: dns.PackRR writes into the record's header, which is
@@ -174,6 +193,9 @@ func (p *packer) anyNormal(rr dns.RR) (dns.RR, error) {
 	}
 	if next != len(wire) {
 		return nil, errUnstable
+	}
+	if lacksName(out) {
+		return nil, errNoName
 	}
 	first := append(make([]byte, 0, 256), data...)
 	again, err := p.data(out)
