@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dicomnam/dicomnam/plugin/pkg/zone"
@@ -87,9 +88,19 @@ func backupOf(name string) (begun time.Time, ok bool) {
 	return begun, err == nil && begun.Format(backupForm) == name
 }
 
-// backupTurn is held by who looks whether a backup is due, and makes it: blocks
-// and instances that share a store share its backups.
-var backupTurn = make(chan struct{}, 1)
+// backupTurns are held, one for each store, by who looks whether a backup is
+// due, and makes it: blocks and instances that share a store share its backups.
+var backupTurns sync.Map // path of the database -> chan struct{}
+
+func backupTurn(database string) chan struct{} {
+	turn, _ := backupTurns.LoadOrStore(realPath(database), make(chan struct{}, 1))
+	return turn.(chan struct{}) //nolint:forcetypeassert // nothing else is stored
+}
+
+const (
+	backupStalled = 10 * time.Minute // after which one that does not end is told of
+	backupEnding  = 2 * time.Second  // that one has to end when its server does
+)
 
 // backupMetrics are the series of the backups of one database.
 type backupMetrics struct {
@@ -102,8 +113,9 @@ func newBackupMetrics(database string) *backupMetrics {
 }
 
 // run makes backups of the store until ctx ends, which also ends one that is
-// being made.
-func (b *backupConfig) run(ctx context.Context, store *zone.Store, metrics *backupMetrics) {
+// being made. One to a disk that hangs is left behind; its turn ends with it.
+func (b *backupConfig) run(ctx context.Context, store *zone.Store, database string, metrics *backupMetrics) {
+	turn := backupTurn(database)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -115,10 +127,19 @@ func (b *backupConfig) run(ctx context.Context, store *zone.Store, metrics *back
 		select {
 		case <-ctx.Done():
 			return
-		case backupTurn <- struct{}{}:
+		case turn <- struct{}{}:
 		}
-		wait, err := b.turn(ctx, store, metrics)
-		<-backupTurn
+		var wait time.Duration
+		var err error
+		ended := make(chan struct{})
+		go func() { // joined below, or ends when the disk answers
+			defer close(ended)
+			defer func() { <-turn }()
+			wait, err = b.turn(ctx, store, metrics)
+		}()
+		if !b.await(ctx, ended, metrics) {
+			return
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -128,6 +149,29 @@ func (b *backupConfig) run(ctx context.Context, store *zone.Store, metrics *back
 			wait = min(b.interval, backupRetry)
 		}
 		timer.Reset(max(wait, time.Second))
+	}
+}
+
+// await waits for a backup; false: it is left behind, since ctx has ended.
+func (b *backupConfig) await(ctx context.Context, ended <-chan struct{}, metrics *backupMetrics) bool {
+	stalled := time.NewTimer(backupStalled)
+	defer stalled.Stop()
+	for {
+		select {
+		case <-ended:
+			return true
+		case <-stalled.C:
+			metrics.failure.Inc()
+			log.Errorf("Backup to %s has not ended after %v", b.dir, backupStalled)
+		case <-ctx.Done():
+			select {
+			case <-ended:
+				return true
+			case <-time.After(backupEnding):
+				log.Errorf("Backup to %s does not end and is left behind", b.dir)
+				return false
+			}
+		}
 	}
 }
 

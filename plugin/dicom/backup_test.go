@@ -1,6 +1,7 @@
 package dicom
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -252,5 +253,30 @@ func TestBackupFails(t *testing.T) {
 	s.stop()
 	if n := testutil.CollectAndCount(backups); n != 0 {
 		t.Errorf("%d series are left", n)
+	}
+}
+
+// TestBackupHangs: one that does not end holds up neither the end of its server
+// nor the backups of another database.
+func TestBackupHangs(t *testing.T) {
+	b := &backupConfig{dir: t.TempDir(), interval: time.Hour}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if b.await(ctx, make(chan struct{}), nil) {
+		t.Error("it has ended")
+	}
+	dir := t.TempDir()
+	write(t, dir, "zone", seedZone)
+	turn := backupTurn(filepath.Join(dir, "one"))
+	turn <- struct{}{}
+	defer func() { <-turn }()
+	oftener(t)
+	for _, name := range []string{"one", "two"} {
+		start(t, strings.Replace(block(fmt.Sprintf("file %s\ndatabase %s\nbackup %s 1s\nallow %s * *", filepath.Join(dir, "zone"), filepath.Join(dir, name),
+			filepath.Join(dir, name+"-copies"), key)), " 192.0.2.0/24:0", "", 1))
+	}
+	eventually(t, "a backup of the other database", func() bool { return len(names(t, filepath.Join(dir, "two-copies"))) > 0 })
+	if _, err := os.Stat(filepath.Join(dir, "one-copies")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a backup whose turn it is not: %v", err)
 	}
 }

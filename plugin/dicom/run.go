@@ -159,7 +159,7 @@ func (d *Dicom) open() (err error) {
 	if d.backup != nil {
 		var m *backupMetrics
 		metrics = append(metrics, backupSeries.use(d.database, func() { m = newBackupMetrics(d.database) }))
-		d.tasks.Go(func() { d.backup.run(ctx, store, m) })
+		d.tasks.Go(func() { d.backup.run(ctx, store, d.database, m) })
 	}
 	if d.database == "" {
 		log.Warningf("No database: updates of %v are lost when this server ends or reloads", d.config.zones)

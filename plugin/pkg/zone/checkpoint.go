@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -21,7 +23,8 @@ var ErrMemory = errors.New("zones are kept in memory only")
 //
 // The copy shares no file with the database, and what cannot be written to it does no harm to the database. Its files are
 // on stable storage when Checkpoint returns nil, and can be read by this user alone; else nothing is left behind, as far
-// as the disk lets it be removed. One copy is made at a time. The error wraps [ErrMemory] without a database, and [ErrClosed]
+// as the disk lets it be removed. A disk with less free space than the database takes, and 16 MiB, is refused
+// (syscall.ENOSPC). While a disk hangs, so does Checkpoint, but neither updates nor Close wait for it. One copy is made at a time. The error wraps [ErrMemory] without a database, and [ErrClosed]
 // or the context's error if the Store is closed, or ctx ends, before the copy is complete.
 func (s *Store) Checkpoint(ctx context.Context, dir string) error {
 	if s.dir == "" {
@@ -38,6 +41,7 @@ func (s *Store) Checkpoint(ctx context.Context, dir string) error {
 	}
 	var db *pebble.DB
 	var g *guard
+	var copies *sync.WaitGroup
 	s.copying.Lock()
 	defer s.copying.Unlock()
 	s.stopCopy.Store(&ctx)
@@ -49,8 +53,8 @@ func (s *Store) Checkpoint(ctx context.Context, dir string) error {
 		if err := s.heal(); err != nil {
 			return err
 		}
-		db, g = s.db, s.guard
-		s.copies.Add(1) // it is not closed before the copy has ended
+		db, g, copies = s.db, s.guard, s.copies
+		copies.Add(1) // it is not closed before the copy has ended
 		return nil
 	}
 	if err = s.submit(j); err == nil {
@@ -59,14 +63,34 @@ func (s *Store) Checkpoint(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("copying zone database: %w", err)
 	}
-	defer s.copies.Done()
-	err = s.execute(func() error { return db.Checkpoint(dir, pebble.WithFlushedWAL()) })
+	defer copies.Done()
+	err = s.execute(func() error {
+		if err := roomFor(db, g.FS, dir); err != nil {
+			return err
+		}
+		return db.Checkpoint(dir, pebble.WithFlushedWAL())
+	})
 	if cause := g.failed(); cause != nil && err == nil {
 		// Pebble was told that all is well.
 		err = errors.Join(cause, g.FS.RemoveAll(dir))
 	}
 	if err != nil {
 		return fmt.Errorf("copying zone database to %q: %w", dir, err)
+	}
+	return nil
+}
+
+// copyMargin is what a copy leaves free on its disk, in octets: the database itself may be on it.
+const copyMargin = 16 << 20
+
+// roomFor refuses a copy for which the disk has no space. The error wraps ENOSPC.
+func roomFor(db *pebble.DB, files vfs.FS, dir string) error {
+	disk, err := files.GetDiskUsage(files.PathDir(dir))
+	if err != nil {
+		return nil //nolint:nilerr // a file system that does not tell is written to
+	}
+	if need := db.Metrics().DiskSpaceUsage() + copyMargin; disk.AvailBytes < need {
+		return fmt.Errorf("%d octets are free, and %d are needed: %w", disk.AvailBytes, need, syscall.ENOSPC)
 	}
 	return nil
 }

@@ -124,12 +124,14 @@ func (s *Store) shutdown() {
 		break
 	}
 	if s.db != nil {
-		s.copies.Wait()
-		s.err = closeDB(s.db)
-		if cause := s.guard.failed(); cause != nil {
+		cause := s.guard.failed()
+		s.err = s.endDB()
+		if failed := s.guard.failed(); failed != nil && !errors.Is(failed, errLeft) {
+			cause = failed
+		}
+		if cause != nil {
 			s.err = cause
 		}
-		s.db = nil
 	}
 }
 
@@ -407,9 +409,7 @@ func (s *Store) heal() error {
 		if s.guard.failed() == nil {
 			return nil
 		}
-		s.copies.Wait()
-		_ = closeDB(s.db) // what it says is about files that are frozen
-		s.db = nil
+		_ = s.endDB() // what it says is about files that are frozen
 	}
 	if now := time.Now(); now.Before(s.retry) {
 		return errors.New("database failed a moment ago")

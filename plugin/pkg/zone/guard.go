@@ -34,6 +34,7 @@ type guard struct {
 	opening atomic.Bool
 	mu      sync.Mutex
 	logs    []string // to be removed once the database is open
+	lock    io.Closer
 }
 
 // opened ends the opening. Until then no log was removed: what it held is in tables by now, but if the next log cannot be
@@ -49,6 +50,23 @@ func (g *guard) opened() {
 	}
 	g.logs = nil
 }
+
+// errLeft freezes the files of a database that nobody uses any more.
+var errLeft = errors.New("database is left behind")
+
+// leave freezes the files, without a line in the log, and gives the lock of the directory back.
+func (g *guard) leave() {
+	err := errLeft
+	g.cause.CompareAndSwap(nil, &err)
+	if g.lock != nil {
+		_ = g.lock.Close() // what the next opening says tells if it is not free
+	}
+}
+
+// onceCloser is a lock that may be given back twice.
+type onceCloser func() error
+
+func (c onceCloser) Close() error { return c() }
 
 var errFrozen = errors.New("database is stopped after a failure")
 
@@ -227,7 +245,8 @@ func (g *guard) Lock(name string) (io.Closer, error) {
 	if err := g.private(name); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return c, nil
+	g.lock = onceCloser(sync.OnceValue(c.Close))
+	return g.lock, nil
 }
 
 func (g *guard) unlessFrozen(f func() error) error {

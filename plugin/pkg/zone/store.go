@@ -65,15 +65,15 @@ type Store struct {
 	alarm     *alarm
 	recovered rate.Sometimes // lines in the log
 	committed func(CommitInfo)
-	copies    sync.WaitGroup // that are made of db
-	copying   sync.Mutex     // held by who makes one
+	copying   sync.Mutex // held by who makes one
 	stopCopy  atomic.Pointer[context.Context]
 
 	// The committer's own.
 	db       *pebble.DB
 	guard    *guard
-	undo     []mutation // what the last commit may or may not have written and must not have
-	retry    time.Time  // when the database may be opened again
+	copies   *sync.WaitGroup // that are made of db
+	undo     []mutation      // what the last commit may or may not have written and must not have
+	retry    time.Time       // when the database may be opened again
 	pack     packer
 	reopenIn time.Duration
 }
@@ -232,7 +232,7 @@ func (s *Store) openDB() (err error) {
 	if err := g.failed(); err != nil {
 		return err
 	}
-	s.db, s.guard, s.undo = db, g, nil
+	s.db, s.guard, s.copies, s.undo = db, g, new(sync.WaitGroup), nil
 	return nil
 }
 
@@ -284,6 +284,33 @@ func closeDB(db io.Closer) (err error) {
 		}
 	}()
 	return db.Close()
+}
+
+// copyPatience is how long the committer waits for a copy that it has told to end: one to a disk that hangs does not.
+const copyPatience = 2 * time.Second
+
+// endDB closes the database once no copy is made of it. If a copy does not end, the database is left behind: its files
+// freeze, its lock is free for the next, and what it holds in memory goes when the copy ends.
+func (s *Store) endDB() error {
+	db, g, copies := s.db, s.guard, s.copies
+	s.db = nil
+	ended := make(chan struct{})
+	go func() { // joined below, or ends with the copy
+		copies.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return closeDB(db)
+	case <-time.After(copyPatience):
+	}
+	s.log.Error("zone database is left behind: a copy of it hangs", "dir", s.dir)
+	g.leave()
+	go func() {
+		<-ended
+		_ = closeDB(db) // what it says is about files that are frozen
+	}()
+	return nil
 }
 
 // Zone returns the zone. If the database does not hold it, seed gives its first records, the SOA record with the serial
