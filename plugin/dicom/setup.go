@@ -93,7 +93,7 @@ func (i *inheritance) start(database string) {
 	for _, d := range handlers {
 		if sameDatabase(d.database, database) {
 			// A failure is logged there, and tried again with the next request.
-			d.start() //nolint:errcheck
+			_ = d.start()
 		}
 	}
 }
