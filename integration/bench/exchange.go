@@ -28,7 +28,7 @@ var (
 const (
 	dhcpPool  = "10.1.0.0-10.16.255.255" // 1,048,576 addresses
 	dhcpPort  = 67
-	crowd     = 64      // exchanges at a time
+	crowd     = 256     // exchanges at a time: enough that no server waits for clients
 	fillLimit = 900_000 // of the pool; the rest is for the measurements
 )
 
