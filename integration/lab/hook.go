@@ -37,8 +37,8 @@ type event struct {
 // Where the lab called it to start a program with other files, it becomes that
 // program. Otherwise it returns.
 func RunHook() {
-	if todo := os.Getenv(mountEnv); todo != "" {
-		fmt.Fprintln(os.Stderr, mountAndExec(todo, os.Args))
+	if mounts := os.Getenv(mountEnv); mounts != "" {
+		fmt.Fprintln(os.Stderr, mountAndExec(mounts, os.Args))
 		os.Exit(127)
 	}
 	path := os.Getenv(hookEnv)

@@ -45,9 +45,9 @@ func mountFirst(cmd *exec.Cmd, mounts []Mount) error {
 }
 
 // mountAndExec returns only if it fails.
-func mountAndExec(todo string, args []string) error {
+func mountAndExec(mounts string, args []string) error {
 	var task mountTask
-	if err := json.Unmarshal([]byte(todo), &task); err != nil {
+	if err := json.Unmarshal([]byte(mounts), &task); err != nil {
 		return fmt.Errorf("%s: %w", mountEnv, err)
 	}
 	if err := os.Unsetenv(mountEnv); err != nil {
