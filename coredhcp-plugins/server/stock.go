@@ -33,8 +33,10 @@ var stockHost = &Host{}
 //
 // Neither are there this package's reply rules: option order, message size,
 // option overload.
-func Stock(name string, f NewFunc) *plugins.Plugin {
-	return &plugins.Plugin{Name: name, Setup4: func(args ...string) (handler.Handler4, error) {
+//
+// A package that keeps it in its variable Plugin can be named to CoreDHCP's generator.
+func Stock(name string, f NewFunc) plugins.Plugin {
+	return plugins.Plugin{Name: name, Setup4: func(args ...string) (handler.Handler4, error) {
 		ctx := context.Background()
 		p, err := f(args, stockHost)
 		if err != nil {
