@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -13,18 +12,6 @@ import (
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
 	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
 )
-
-func TestPluginNames(t *testing.T) {
-	names := pluginNames()
-	for _, want := range []string{"leases", "ntp", "ddns", "server_id", "range", "file", "staticroute"} {
-		if !slices.Contains(names, want) {
-			t.Errorf("no plugin %q among %q", want, names)
-		}
-	}
-	if len(names) != len(stock)+3 {
-		t.Errorf("%d plugins, want the %d stock ones and 3", len(names), len(stock))
-	}
-}
 
 // TestReadmeExamples has the server take every config.yml of the plugins' READMEs.
 func TestReadmeExamples(t *testing.T) {

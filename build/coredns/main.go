@@ -5,24 +5,17 @@
 package main
 
 import (
-	"fmt"
-	"os"
 	"slices"
 
 	"github.com/coredns/coredns/core/dnsserver"
 	_ "github.com/coredns/coredns/core/plugin" // every default plugin
-	"github.com/coredns/coredns/coremain"
 
+	"github.com/dicomnam/dicomnam/build/coredns/dnsmain"
 	_ "github.com/dicomnam/dicomnam/plugin/dicom"
 )
 
 func main() {
-	if err := dnsserver.SetDirectives(directives(dnsserver.Directives)); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	giveHeadroom()
-	coremain.Run()
+	dnsmain.Run(dnsmain.Program{Directives: directives(dnsserver.Directives)})
 }
 
 // directives is CoreDNS's order with dicom directly after dynupdate: before
