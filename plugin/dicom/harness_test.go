@@ -237,7 +237,7 @@ func change(t *testing.T, zone string, records ...string) *dns.Msg {
 // exchange sends m, signed with the key if it has a name.
 func (s *server) exchange(t *testing.T, network string, m *dns.Msg, key, secret string) *dns.Msg {
 	t.Helper()
-	c := &dns.Client{Net: network, Timeout: 5 * time.Second}
+	c := &dns.Client{Net: network, Timeout: time.Minute} // the first waits while zones are loaded
 	if key != "" {
 		m.SetTsig(key, dns.HmacSHA256, 300, time.Now().Unix())
 		c.TsigSecret = map[string]string{key: secret}

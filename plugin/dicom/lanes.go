@@ -12,22 +12,26 @@ import (
 
 var errManyTransfers = errors.New("too many zone transfers at a time")
 
-// A transfer holds the version of the zone that it sends, which is a whole zone
-// once enough has changed; a client that hardly reads would keep that for ever,
-// since CoreDNS does not limit the time of a write. So the transfers at a time,
-// and the time of each, are bounded. Variables are so for tests.
-var (
-	// maxTransfers are under way at a time, for all zones of a server block.
-	maxTransfers = 16
-	// transferWait is how long others wait for their turn.
-	transferWait = 10 * time.Second
-	// transferYield is how long a transfer may stand still while others wait: who
-	// does not read keeps nobody out.
-	transferYield = 5 * time.Second
-	// transferIdle is how long it may stand still in any case: for the 64 KiB of a
+// transferLimits bound what transfers hold and take. Each holds the version of
+// the zone that it sends, which is a whole zone once enough has changed; a client
+// that hardly reads would keep that for ever, since CoreDNS does not limit the
+// time of a write.
+type transferLimits struct {
+	// transfers are under way at a time, for all zones of a server block.
+	transfers int
+	// wait is how long others wait for their turn.
+	wait time.Duration
+	// yield is how long a transfer may stand still while others wait: who does
+	// not read keeps nobody out.
+	yield time.Duration
+	// idle is how long it may stand still in any case: for the 64 KiB of a
 	// message, or what the network buffers.
-	transferIdle = time.Minute
-)
+	idle time.Duration
+}
+
+// boundTransfers are the limits of a new handler; a variable so that tests need
+// not wait. Transfers go on when their handler has ended, and keep its limits.
+var boundTransfers = transferLimits{transfers: 16, wait: 10 * time.Second, yield: 5 * time.Second, idle: time.Minute}
 
 // A transfer may take transferLeast, and longer if the zone is large: a second
 // for each transferRate octets.
@@ -38,15 +42,17 @@ const (
 
 // lanes are the transfers of a handler that are under way.
 type lanes struct {
-	slots chan struct{}
-	lines *rate.Sometimes // log lines of transfers that are cut
+	limits transferLimits
+	slots  chan struct{}
+	lines  *rate.Sometimes // log lines of transfers that are cut
 
 	mu     sync.Mutex
 	active map[*lane]bool
 }
 
 func newLanes() *lanes {
-	return &lanes{slots: make(chan struct{}, maxTransfers), lines: sparing(), active: make(map[*lane]bool)}
+	limits := boundTransfers
+	return &lanes{limits: limits, slots: make(chan struct{}, limits.transfers), lines: sparing(), active: make(map[*lane]bool)}
 }
 
 // A lane is one of them.
@@ -60,9 +66,9 @@ type lane struct {
 
 // enter waits for the turn of a transfer.
 func (l *lanes) enter() (*lane, error) {
-	over := time.NewTimer(transferWait)
+	over := time.NewTimer(l.limits.wait)
 	defer over.Stop()
-	look := time.NewTicker(transferWait / 50)
+	look := time.NewTicker(l.limits.wait / 50)
 	defer look.Stop()
 	for {
 		select {
@@ -82,7 +88,7 @@ func (l *lanes) enter() (*lane, error) {
 }
 
 func (l *lanes) add() *lane {
-	n := &lane{of: l, cut: make(chan struct{}), timer: time.NewTimer(transferIdle)}
+	n := &lane{of: l, cut: make(chan struct{}), timer: time.NewTimer(l.limits.idle)}
 	n.moved.Store(time.Now().UnixNano())
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,7 +106,7 @@ func (l *lanes) yield() {
 			stalest = n
 		}
 	}
-	if stalest != nil && time.Since(time.Unix(0, stalest.moved.Load())) >= transferYield {
+	if stalest != nil && time.Since(time.Unix(0, stalest.moved.Load())) >= l.limits.yield {
 		delete(l.active, stalest)
 		close(stalest.cut)
 	}
@@ -118,7 +124,7 @@ func (n *lane) leave() {
 // pass hands records over. It is false when the transfer is cut.
 func (n *lane) pass(ch chan<- []dns.RR, rrs []dns.RR) bool {
 	now := time.Now()
-	n.timer.Reset(min(transferIdle, n.deadline.Sub(now)))
+	n.timer.Reset(min(n.of.limits.idle, n.deadline.Sub(now)))
 	select {
 	case ch <- rrs:
 		n.moved.Store(time.Now().UnixNano())

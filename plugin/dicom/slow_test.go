@@ -19,9 +19,9 @@ import (
 // shorter makes the bounds of transfers short until the test ends.
 func shorter(t *testing.T, transfers int, wait, yield, idle time.Duration) {
 	t.Helper()
-	m, w, y, i := maxTransfers, transferWait, transferYield, transferIdle
-	t.Cleanup(func() { maxTransfers, transferWait, transferYield, transferIdle = m, w, y, i })
-	maxTransfers, transferWait, transferYield, transferIdle = transfers, wait, yield, idle
+	was := boundTransfers
+	t.Cleanup(func() { boundTransfers = was })
+	boundTransfers = transferLimits{transfers, wait, yield, idle}
 }
 
 // startLarge runs a server with a zone of so many addresses, which anybody may
@@ -161,15 +161,16 @@ func TestSlowTransfers(t *testing.T) {
 			all = append(all, newSlowClient(t, s.address("tcp")))
 		}
 	}
-	for range maxTransfers { // each holds another version
+	limit := lanes.limits.transfers
+	for range limit { // each holds another version
 		more(1)
 		l.rate(200 * time.Millisecond)
 	}
-	eventually(t, "all transfers under way", func() bool { return len(lanes.slots) == maxTransfers })
+	eventually(t, "all transfers under way", func() bool { return len(lanes.slots) == limit })
 	with := l.rate(2 * time.Second)
 	held := heapMiB()
 
-	more(clients - maxTransfers) // these take turns
+	more(clients - limit) // these take turns
 	began := time.Now()
 	var records []dns.RR
 	for { // a secondary asks again
@@ -188,9 +189,9 @@ func TestSlowTransfers(t *testing.T) {
 	most := heapMiB()
 	cut := testutil.ToFloat64(failedTransfers.WithLabelValues(domain, "slow")) - slow
 	stop()
-	t.Logf("updates/s: %.0f alone, %.0f beside %d transfers that stand still", alone, with, maxTransfers)
+	t.Logf("updates/s: %.0f alone, %.0f beside %d transfers that stand still", alone, with, limit)
 	t.Logf("of %d slow clients %.0f were cut; an honest secondary got the zone after %v", clients, cut, honest.Round(time.Millisecond))
-	t.Logf("live heap: %.0f MiB, %.0f with %d transfers, %.0f with %d connections", empty, held, maxTransfers, most, clients)
+	t.Logf("live heap: %.0f MiB, %.0f with %d transfers, %.0f with %d connections", empty, held, limit, most, clients)
 	if with == 0 { // each that takes more than five seconds is an error by itself
 		t.Error("updates stand still")
 	}
