@@ -20,7 +20,8 @@ const (
 	powerDatabases = 10
 	powerCuts      = 20 // of each database, one after the other
 	powerClients   = 4
-	powerNames     = 24 // that each client uses
+	powerNames     = 24                       // that each client uses
+	powerHosts     = testHosts / powerClients // of them: those of the site's services
 )
 
 // powerClient is one client of TestPowerCuts. Its updates give a pair of names a value, another value, or take both away;
@@ -34,9 +35,30 @@ type powerClient struct {
 	busy        bool
 }
 
+// powerPair are the names of a pair. The first names of each client are hosts, of which the services follow.
+func powerPair(client, n int) (a, b string) {
+	if n < powerHosts {
+		return host(client*powerHosts + n), fmt.Sprintf("b%d-%d.%s", client, n, testOrigin)
+	}
+	return fmt.Sprintf("a%d-%d.%s", client, n, testOrigin), fmt.Sprintf("b%d-%d.%s", client, n, testOrigin)
+}
+
+// powerSite is the site, which becomes one version after the other. Each takes a serial.
+type powerSite struct {
+	acked int // version; 0: there was none yet
+	busy  bool
+}
+
+// hosts is how many of the hosts a version has.
+func (powerSite) hosts(version int) int { return testHosts - version%4 }
+
+func (p powerSite) want(t testing.TB, version int) func(c *Candidate) ([]dns.RR, Derive) {
+	return wantSite(t, version, p.hosts(version))
+}
+
 // update is what leads from one value of a pair to another.
 func (c *powerClient) update(t testing.TB, was int) []dns.RR {
-	a, b := fmt.Sprintf("a%d-%d.%s", c.number, c.name, testOrigin), fmt.Sprintf("b%d-%d.%s", c.number, c.name, testOrigin)
+	a, b := powerPair(c.number, c.name)
 	var rrs []dns.RR
 	if was != 0 {
 		rrs = append(rrs, &dns.ANY{Hdr: dns.RR_Header{Name: a, Rrtype: dns.TypeANY, Class: dns.ClassANY}},
@@ -57,6 +79,7 @@ type powerRun struct {
 	random  *rand.Rand
 	mem     *vfs.MemFS
 	clients [powerClients]powerClient
+	site    powerSite
 	values  int
 	made    bool // the zone was there before the power was cut
 
@@ -68,6 +91,7 @@ type powerRun struct {
 	parts int // how many more to make of what was not synced
 	more  []*vfs.MemFS
 	then  [powerClients]powerClient // clients at the cut
+	was   powerSite                 // site at the cut
 	seen  []*Snapshot               // some of those that were published before it
 	on    string                    // what the disk was doing
 }
@@ -84,7 +108,7 @@ func (r *powerRun) MaybeError(op errorfs.Op) error {
 	if r.left--; r.left != 0 {
 		return nil
 	}
-	r.then = r.clients
+	r.then, r.was = r.clients, r.site
 	name := path.Base(op.Path)
 	switch {
 	case isLog(name):
@@ -127,6 +151,26 @@ func (r *powerRun) next(c *powerClient, z *Zone) (was int, ok bool) {
 	return was, true
 }
 
+// reload gives the site one version after the other until the power is cut.
+func (r *powerRun) reload(z *Zone) {
+	for {
+		r.gate.Lock()
+		if r.site.busy {
+			r.site.acked++
+		}
+		r.site.busy = r.cut == nil
+		version, stop := r.site.acked+1, r.cut != nil
+		r.gate.Unlock()
+		if stop {
+			return
+		}
+		if changed, err := z.ReplaceSite(context.Background(), r.site.want(r.t, version)); err != nil || !changed {
+			r.t.Errorf("version %d: %t, %v", version, changed, err)
+			return
+		}
+	}
+}
+
 // open opens the database, which fails only if it was cut off before there was a zone.
 func (r *powerRun) open(fs vfs.FS) (*Store, *Zone) {
 	r.t.Helper()
@@ -159,7 +203,13 @@ func (r *powerRun) load() {
 		r.seen = append(r.seen, z.Snapshot())
 	}
 	r.gate.Unlock()
+	if version := r.site.acked; version > 0 { // the rules are not on disk
+		if changed, err := z.ReplaceSite(context.Background(), r.site.want(r.t, version)); err != nil || changed {
+			r.t.Errorf("version %d again: %t, %v", version, changed, err)
+		}
+	}
 	var wg sync.WaitGroup
+	wg.Go(func() { r.reload(z) })
 	for i := range r.clients {
 		c := &r.clients[i]
 		wg.Go(func() {
@@ -204,11 +254,27 @@ func (r *powerRun) check(z *Zone) {
 		done += c.done
 		r.clients[i] = *c
 	}
+	switch version := siteVersion(r.t, snap); {
+	case version == r.was.acked, r.was.busy && version == r.was.acked+1:
+		r.site = powerSite{acked: version}
+	default:
+		r.t.Errorf("version %d of the site, and %d was acknowledged", version, r.was.acked)
+	}
+	done += r.site.acked
+	if version := r.site.acked; version > 0 {
+		checkSite(r.t, snap, version, r.site.hosts(version))
+		records += testHosts
+		for i := range r.site.hosts(version) {
+			if snap.RRset(host(i), dns.TypeA) != nil {
+				records += len(serviceRecords(r.t, i))
+			}
+		}
+	}
 	if snap.Len() != records {
 		r.t.Errorf("%d records, want %d", snap.Len(), records)
 	}
 	if want := uint32(10 + done); snap.Serial() != want {
-		r.t.Errorf("serial %d after %d updates", snap.Serial(), done)
+		r.t.Errorf("serial %d after %d updates and versions of the site", snap.Serial(), done)
 	}
 	checkJournal(r.t, z)
 	now := version(snap)
@@ -237,7 +303,8 @@ func (r *powerRun) check(z *Zone) {
 // pairValue is the value of a pair, 0 if it is not there.
 func pairValue(t testing.TB, s *Snapshot, client, n int) int {
 	t.Helper()
-	as, bs := s.RRset(fmt.Sprintf("a%d-%d.%s", client, n, testOrigin), dns.TypeA), s.RRset(fmt.Sprintf("b%d-%d.%s", client, n, testOrigin), dns.TypeTXT)
+	a, b := powerPair(client, n)
+	as, bs := s.RRset(a, dns.TypeA), s.RRset(b, dns.TypeTXT)
 	if len(as) == 0 && len(bs) == 0 {
 		return 0
 	}
@@ -270,10 +337,12 @@ func differenceSize(a, b *Snapshot) int {
 // The power is cut 200 times, at any operation of the disk: while a database is made or opened after the last cut, in
 // commits, and while logs, tables and manifests are made and removed. What was not synced, files' content and entries of
 // the directory, is lost, or is there in part. No acknowledged update may be lost, none may be there by half, and the
-// serial and the journal tell exactly what is there.
+// serial and the journal tell exactly what is there. The site is one of its versions, and a service is there exactly while
+// its host has an address.
 func TestPowerCuts(t *testing.T) {
 	var mu sync.Mutex
 	on := make(map[string]int)
+	updates, versions := 0, 0
 	t.Run("databases", func(t *testing.T) {
 		for n := range powerDatabases {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -299,10 +368,19 @@ func TestPowerCuts(t *testing.T) {
 					on[r.on]++
 					mu.Unlock()
 				}
+				mu.Lock()
+				defer mu.Unlock()
+				versions += r.site.acked
+				for _, c := range r.clients {
+					updates += c.done
+				}
 			})
 		}
 	})
-	t.Logf("cut while the disk wrote: %v", on)
+	t.Logf("%d updates and %d versions of the site; cut while the disk wrote: %v", updates, versions, on)
+	if cuts := powerDatabases * powerCuts; !t.Failed() && (updates < cuts || versions < cuts) {
+		t.Errorf("too few for %d cuts", cuts)
+	}
 	for _, what := range []string{"log", "table", "MANIFEST"} {
 		if on[what] == 0 && !t.Failed() {
 			t.Errorf("no cut at a %s: %v", what, on)
