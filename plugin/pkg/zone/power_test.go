@@ -263,7 +263,7 @@ func (r *powerRun) check(z *Zone) {
 	done += r.site.acked
 	if version := r.site.acked; version > 0 {
 		checkSite(r.t, snap, version, r.site.hosts(version))
-		records += testHosts
+		records += testHosts + 1
 		for i := range r.site.hosts(version) {
 			if snap.RRset(host(i), dns.TypeA) != nil {
 				records += len(serviceRecords(r.t, i))

@@ -14,7 +14,8 @@ import (
 // The site's records are replaced in two steps, so that thousands of devices do not hold up the updates of others. What
 // has to change is worked out on a copy of the zone, on the goroutine that asked. The committer then takes that copy in
 // place of the zone, and brings into it what happened to other names meanwhile; that is little. Only where it happened to
-// the site's own names, or to those that decided what its records are, the work has to be done again.
+// the site's own names, or to those that decided what its records are, the work has to be done again; and where a
+// delegation or a DNAME record came meanwhile that hides names of the site, which has to give way. Others do not matter.
 
 // errOvertaken says that the zone has changed under a replacement that was being prepared.
 var errOvertaken = errors.New("zone has changed meanwhile")
@@ -33,6 +34,7 @@ type replacement struct {
 	watch  *watch
 	state  state // the zone as it was, with the changes but those of the apex
 	site   *siteRecords
+	sorted []string         // keys of the site's names
 	read   map[string]bool  // names that decided what the records are
 	over   map[string]*node // names that change
 	diff   difference
@@ -89,8 +91,7 @@ func (z *Zone) replace(j *job) (changed bool, err error) {
 	return j.changed, nil
 }
 
-// replaceBeside is one attempt to replace the site's records without holding up the committer. It is overtaken in a zone
-// with delegations, where one name decides about others.
+// replaceBeside is one attempt to replace the site's records without holding up the committer.
 func (z *Zone) replaceBeside(ctx context.Context, want func(c *Candidate) ([]dns.RR, Derive)) (changed bool, err error) {
 	r, err := z.prepareReplacement(ctx, want)
 	if err != nil {
@@ -129,7 +130,7 @@ func (z *Zone) replacementJob(ctx context.Context, r *replacement) *job {
 
 // prepare works out what changes, but at the apex, whose SOA record changes all the time.
 func (r *replacement) prepare(z *Zone, want func(c *Candidate) ([]dns.RR, Derive)) error {
-	if r.state.cuts > 0 {
+	if r.state.get("").set(dns.TypeDNAME) != nil { // it hides all names of the site, and the apex is the committer's
 		return errOvertaken
 	}
 	p, _ := packers.Get().(*packer)
@@ -142,6 +143,7 @@ func (r *replacement) prepare(z *Zone, want func(c *Candidate) ([]dns.RR, Derive
 	if r.site, err = c.siteRecords(records); err != nil {
 		return err
 	}
+	r.sorted = slices.Sorted(slices.Values(r.site.keys))
 	if err := c.replaceSite(r.site, func(key string) bool { return key != "" }); err != nil {
 		return err
 	}
@@ -160,21 +162,25 @@ func (r *replacement) prepare(z *Zone, want func(c *Candidate) ([]dns.RR, Derive
 
 // overtaken reports whether a name that has changed meanwhile has to do with the replacement.
 func (r *replacement) overtaken(master *state) bool {
-	if master.cuts > 0 || r.state.cuts > 0 {
-		return true
-	}
 	for key := range r.watch.touched {
+		n := master.get(key)
 		if key == "" {
-			if r.read[""] {
+			if r.read[""] || n.set(dns.TypeDNAME) != nil {
 				return true
 			}
 			continue
 		}
-		if _, changes := r.over[key]; changes || r.read[key] || r.site.groups[key] != nil || master.get(key).siteRecords() > 0 {
+		if _, changes := r.over[key]; changes || r.read[key] || r.site.groups[key] != nil || n.siteRecords() > 0 || n.isCut(key) && r.below(key) {
 			return true
 		}
 	}
 	return false
+}
+
+// below reports whether a name of the site is below key.
+func (r *replacement) below(key string) bool {
+	i, _ := slices.BinarySearch(r.sorted, key)
+	return i < len(r.sorted) && strings.HasPrefix(r.sorted[i], key)
 }
 
 // takeReplacement makes a prepared replacement a transaction on the candidate, which then has the changes of the apex.

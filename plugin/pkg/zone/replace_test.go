@@ -2,6 +2,7 @@ package zone
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,6 +30,9 @@ func serviceRecords(t testing.TB, i int) []dns.RR {
 // fixedAddress tells the version.
 func fixedAddress(version int) string { return fmt.Sprintf("192.0.%d.%d", version>>8, version&255) }
 
+// below is a name that has none of the site's below it but in one version of three.
+func below(version int) string { return fmt.Sprintf("v%d.example.org.", version%3) }
+
 // siteVersion is the version of the site in a zone, 0 if it has none.
 func siteVersion(t testing.TB, s *Snapshot) (version int) {
 	t.Helper()
@@ -46,6 +50,7 @@ func wantSite(t testing.TB, version, hosts int) func(c *Candidate) ([]dns.RR, De
 			testRR(t, fmt.Sprintf("example.org. 300 IN SOA ns.example.org. version-%d.example.org. 1 3600 600 86400 60", version)),
 			testRR(t, "example.org. 60 IN NS ns.example.org."),
 		}
+		records = append(records, testRR(t, fmt.Sprintf("x.%s 60 IN A %s", below(version), fixedAddress(version))))
 		for i := range testHosts {
 			records = append(records, testRR(t, fmt.Sprintf("f%d.example.org. 60 IN A %s", i, fixedAddress(version))))
 		}
@@ -90,6 +95,31 @@ func checkSite(t testing.TB, s *Snapshot, version, hosts int) {
 		if found != alive {
 			t.Errorf("serial %d: service %d is listed: %t, want %t", s.Serial(), i, found, alive)
 		}
+	}
+	if s.RRset("x."+below(found), dns.TypeA) == nil {
+		t.Errorf("serial %d of version %d: nothing below %s", s.Serial(), found, below(found))
+	}
+	cuts := 0
+	s.state.tree.Scan(func(e entry) bool {
+		if e.node.isCut(e.key) {
+			cuts++
+		}
+		if e.node.siteRecords() == 0 || e.key == "" {
+			return true
+		}
+		parentKeys(e.key, func(parent string) bool {
+			if s.state.get(parent).isCut(parent) {
+				t.Errorf("serial %d: %s is hidden by %q", s.Serial(), e.node.name, parent)
+			}
+			return true
+		})
+		if e.node.set(dns.TypeNS) != nil {
+			t.Errorf("serial %d: %s is delegated", s.Serial(), e.node.name)
+		}
+		return true
+	})
+	if cuts != s.state.cuts {
+		t.Errorf("serial %d: %d delegations and DNAME records, and it says %d", s.Serial(), cuts, s.state.cuts)
 	}
 	octets, records := 0, 0
 	for rr := range s.All() {
@@ -149,8 +179,33 @@ func TestReplaceSiteWhileUpdated(t *testing.T) {
 			}
 		}},
 		"a delegation": {func(z *Zone) {
-			testUpdate(t, z, testRR(t, "sub.example.org. 60 IN NS ns.example.net."))
-		}, false, 2, nil}, // the second time on the committer
+			testUpdate(t, z, testRR(t, "sub.example.org. 60 IN NS ns.example.net."), testRR(t, "a.s.example.org. 60 IN DNAME example.net."))
+		}, true, 1, func(t *testing.T, s *Snapshot) {
+			if s.state.cuts != 2 {
+				t.Errorf("%d cuts", s.state.cuts)
+			}
+		}},
+		"a delegation above the site's": {func(z *Zone) {
+			testUpdate(t, z, testRR(t, below(2)+" 60 IN NS ns.example.net."))
+		}, false, 2, func(t *testing.T, s *Snapshot) {
+			if s.state.cuts != 0 {
+				t.Errorf("%d cuts", s.state.cuts)
+			}
+		}}, // which gives way the second time
+		"a DNAME record above the site's, and a delegation elsewhere": {func(z *Zone) {
+			testUpdate(t, z, testRR(t, below(2)+" 60 IN DNAME example.net."), testRR(t, below(3)+" 60 IN NS ns.example.net."))
+		}, false, 2, func(t *testing.T, s *Snapshot) {
+			if s.state.cuts != 1 {
+				t.Errorf("%d cuts", s.state.cuts)
+			}
+		}},
+		"a delegation at the site's": {func(z *Zone) {
+			testUpdate(t, z, testRR(t, "x."+below(2)+" 60 IN NS ns.example.net."))
+		}, false, 2, func(t *testing.T, s *Snapshot) {
+			if s.state.cuts != 0 {
+				t.Errorf("%d cuts", s.state.cuts)
+			}
+		}},
 		"again and again": {func() func(z *Zone) {
 			n := 0
 			return func(z *Zone) {
@@ -216,6 +271,58 @@ func TestReplaceSiteWhileUpdated(t *testing.T) {
 	}
 }
 
+// Delegations and DNAME records that are there give way to the site's names below them, and others stay, without a second
+// attempt unless they change meanwhile.
+func TestReplaceSiteAmongDelegations(t *testing.T) {
+	for name, tt := range map[string]struct {
+		apex      string // data of a DNAME record at the apex
+		meanwhile func(z *Zone)
+		calls     int
+	}{
+		"they stay":           {"", func(*Zone) {}, 1},
+		"one goes":            {"", func(z *Zone) { testUpdate(t, z, deletion(below(2), dns.TypeNS)) }, 2},
+		"one changes":         {"", func(z *Zone) { testUpdate(t, z, testRR(t, below(2)+" 60 IN NS ns2.example.net.")) }, 2},
+		"another one changes": {"", func(z *Zone) { testUpdate(t, z, testRR(t, "sub.example.org. 60 IN NS ns2.example.net.")) }, 1},
+		"DNAME at the apex":   {"example.net.", func(*Zone) {}, 1}, // on the committer
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Open("", Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			z, err := s.Zone(testOrigin, func() ([]dns.RR, error) {
+				rrs, err := testSeed(t)()
+				rrs = append(rrs, testRR(t, below(2)+" 60 IN NS ns.example.net."), testRR(t, "sub.example.org. 60 IN NS ns.example.net."),
+					testRR(t, "d.example.org. 60 IN DNAME example.net."))
+				if tt.apex != "" {
+					rrs = append(rrs, testRR(t, "example.org. 60 IN DNAME "+tt.apex))
+				}
+				return rrs, err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			calls := 0
+			want := wantSite(t, 2, testHosts)
+			changed, err := z.ReplaceSite(context.Background(), func(c *Candidate) ([]dns.RR, Derive) {
+				if calls++; calls == 1 {
+					tt.meanwhile(z)
+				}
+				return want(c)
+			})
+			if err != nil || !changed || calls != tt.calls {
+				t.Errorf("%t, %v, %d calls, want %d", changed, err, calls, tt.calls)
+			}
+			checkSite(t, z.Snapshot(), 2, testHosts)
+			if n := z.Snapshot().state.cuts; n != 2 {
+				t.Errorf("%d delegations and DNAME records, want 2", n)
+			}
+			checkJournal(t, z)
+		})
+	}
+}
+
 // Replacements and updates from all sides never leave a service without a host, two versions, or a gap in the journal.
 func TestReplaceSiteAmongUpdates(t *testing.T) {
 	fs := vfs.NewMem()
@@ -247,6 +354,26 @@ func TestReplaceSiteAmongUpdates(t *testing.T) {
 			}
 		})
 	}
+	wg.Go(func() { // delegations and DNAME records, which are refused where they would hide the site's
+		refused, done := 0, 0
+		for n := 0; running(); n++ {
+			name := below(n)
+			rr := testRR(t, []string{name, "x." + name}[n/7%2]+[]string{" 60 IN NS ns.example.net.", " 60 IN DNAME example.net."}[n/5%2])
+			for _, update := range []dns.RR{rr, deletion(rr.Header().Name, rr.Header().Rrtype)} {
+				switch rcode, err := z.Update(context.Background(), nil, []dns.RR{update}, permitAll); {
+				case rcode == dns.RcodeSuccess:
+					done++
+				case errors.Is(err, ErrSiteRecord):
+					refused++
+				default:
+					t.Errorf("%s, %v", dns.RcodeToString[rcode], err)
+				}
+			}
+		}
+		if refused == 0 || done == 0 {
+			t.Errorf("%d refused, %d done", refused, done)
+		}
+	})
 	wg.Go(func() {
 		for running() {
 			checkSite(t, z.Snapshot(), 0, testHosts)
