@@ -58,7 +58,7 @@ func (o Option) elements(data []byte) ([]string, bool) {
 	case WireName:
 		names, err := readNames(data)
 		return names, err == nil && len(names) == 1
-	case DomainNames:
+	case DomainNames, SearchList:
 		names, err := readNames(data)
 		return names, err == nil
 	case ClasslessRoutes:
@@ -74,6 +74,10 @@ func (o Option) elements(data []byte) ([]string, bool) {
 		return sip(data)
 	case Bytes:
 		return []string{hexadecimal(data)}, len(data) > 0
+	case SubOptions:
+		return readSubOptions(data), len(data) > 0
+	case VendorOptions:
+		return readVendorOptions(data), len(data) > 0
 	}
 	return nil, false
 }

@@ -58,9 +58,20 @@ func TestEncode(t *testing.T) {
 		{option: "v6-only-preferred", values: []string{"1800"}, want: "00000708"},
 		{option: "ip-forwarding", values: []string{"yes"}, want: "01", format: "true"},
 		{option: "boot-file-name", values: []string{"pxelinux.0"}, want: hex.EncodeToString([]byte("pxelinux.0"))},
-		{option: "domain-search", values: []string{"a.example.org", "example.org"}, want: "0161076578616d706c65036f726700076578616d706c65036f726700"},
+		{option: "domain-search", values: []string{"a.example.org", "example.org"}, want: "0161076578616d706c65036f726700c002"},
+		{option: "domain-search", values: []string{"eng.apple.com", "marketing.apple.com"}, want: "03656e67056170706c6503636f6d00096d61726b6574696e67c004"}, // RFC 3397 section 2
+		{option: "domain-search", values: []string{"a.b.example.org", "b.example.org", "c.a.b.example.org", "Example.org"},
+			want: "01610162076578616d706c65036f726700" + "c002" + "0163c000" + "074578616d706c65c00c"},
+		{option: "sip-ua-cs-domains", values: []string{"a.example.org", "example.org"}, want: "0161076578616d706c65036f726700076578616d706c65036f726700"},
+		{option: "224/search-list", values: []string{"example.org", "example.org"}, want: "076578616d706c65036f726700c000"},
 		{option: "v4-lost", values: []string{"example.org"}, want: "076578616d706c65036f726700"},
-		{option: "vendor-encapsulated-options", values: []string{"01:04:c0:00:02:01"}, want: "0104c0000201"},
+		{option: "vendor-encapsulated-options", values: []string{"01:04:c0:00:02:01"}, want: "0104c0000201", format: "1 bytes c0:00:02:01"},
+		{option: "vendor-encapsulated-options", values: []string{"6 uint8 8", "8 bytes 80:00:01:c0:00:02:02", "9 ipv4-addresses 192.0.2.1, 192.0.2.2", "10 text Press F8 ", "254 empty true"},
+			want:   "060108" + "0807800001c0000202" + "0908c0000201c0000202" + "0a08" + hex.EncodeToString([]byte("Press F8")) + "fe00",
+			format: "6 bytes 08, 8 bytes 80:00:01:c0:00:02:02, 9 bytes c0:00:02:01:c0:00:02:02, 10 bytes 50:72:65:73:73:20:46:38, 254 empty true"},
+		{option: "vivso-suboptions", values: []string{"32473 1 text abc", "32473 2 ipv4-address 192.0.2.9", "3561 1 uint8 7"},
+			want:   "00007ed9" + "0b" + "0103616263" + "0204c0000209" + "00000de9" + "03" + "010107",
+			format: "32473 1 bytes 61:62:63, 32473 2 bytes c0:00:02:09, 3561 1 bytes 07"},
 		{option: "vendor-encapsulated-options", values: []string{"0x0104"}, want: "0104", format: "01:04"},
 		{option: "vendor-encapsulated-options", values: []string{"1-a"}, want: "010a", format: "01:0a"},
 		{option: "slp-directory-agent", values: []string{"true", "192.0.2.9"}, want: "01c0000209"},
@@ -129,9 +140,18 @@ func TestEncodeErrors(t *testing.T) {
 		{"classless-static-route", []string{"default via 2001:db8::1"}, 0, `found "default via 2001:db8::1", expected a route such as 198.51.100.0/24 via 192.0.2.1, or default via 192.0.2.1`},
 		{"policy-filter", []string{"198.51.100.0"}, 0, `found "198.51.100.0", expected a network such as 192.0.2.0/24`},
 		{"vendor-encapsulated-options", []string{"01:0"}, 0, ""},
-		{"vendor-encapsulated-options", []string{"010"}, 0, `found "010", expected pairs of hexadecimal digits such as 01:0a:ff`},
-		{"vendor-encapsulated-options", []string{"01::02"}, 0, `found "01::02", expected pairs of hexadecimal digits such as 01:0a:ff`},
-		{"vendor-encapsulated-options", []string{"zz"}, 0, `found "zz", expected pairs of hexadecimal digits such as 01:0a:ff`},
+		{"vendor-encapsulated-options", []string{"zz"}, 0, `found "zz", expected CODE TYPE VALUE such as 6 uint8 8, or pairs of hexadecimal digits for all sub-options`},
+		{"vendor-encapsulated-options", []string{"0104", "0201"}, 0, `found "0104", expected CODE TYPE VALUE such as 6 uint8 8, or pairs of hexadecimal digits for all sub-options`},
+		{"vendor-encapsulated-options", []string{"6 uint8 8", "255 uint8 8"}, 1, `found "255 uint8 8", expected CODE TYPE VALUE such as 6 uint8 8, or pairs of hexadecimal digits for all sub-options, with a code from 1 to 254`},
+		{"vendor-encapsulated-options", []string{"6 byte 8"}, 0, `found "6 byte 8", expected CODE TYPE VALUE such as 6 uint8 8, or pairs of hexadecimal digits for all sub-options, with a type that is one of those for options given by number`},
+		{"vendor-encapsulated-options", []string{"6 sub-options 1 uint8 8"}, 0, `found "6 sub-options 1 uint8 8", expected CODE TYPE VALUE such as 6 uint8 8, or pairs of hexadecimal digits for all sub-options, with a type that is one of those for options given by number`},
+		{"vendor-encapsulated-options", []string{"6 uint8 256"}, 0, `found "6 uint8 256", expected sub-option 6: found "256", expected a whole number from 0 to 255`},
+		{"vendor-encapsulated-options", []string{"6 text " + strings.Repeat("x", 256)}, 0, `found "6 text ` + strings.Repeat("x", 53) + `"..., expected sub-option 6: a value of at most 255 octets`},
+		{"vivso-suboptions", []string{"4294967296 1 uint8 1"}, 0, `found "4294967296 1 uint8 1", expected ENTERPRISE CODE TYPE VALUE such as 32473 1 text abc, or pairs of hexadecimal digits for all sub-options, with an enterprise number`},
+		{"vivso-suboptions", []string{"32473 1 text " + strings.Repeat("x", 254)}, 0, `found "32473 1 text ` + strings.Repeat("x", 47) + `"..., expected a sub-option of at most 253 octets`},
+		{"nwip-suboptions", []string{"010"}, 0, `found "010", expected pairs of hexadecimal digits such as 01:0a:ff`},
+		{"nwip-suboptions", []string{"01::02"}, 0, `found "01::02", expected pairs of hexadecimal digits such as 01:0a:ff`},
+		{"nwip-suboptions", []string{"zz"}, 0, `found "zz", expected pairs of hexadecimal digits such as 01:0a:ff`},
 		{"slp-directory-agent", []string{"true"}, -1, `found only "true", expected true or false (mandatory or not), followed by IPv4 addresses`},
 		{"slp-directory-agent", []string{"192.0.2.9"}, 0, `found "192.0.2.9", expected true or false (mandatory or not), followed by IPv4 addresses`},
 		{"slp-service-scope", []string{"true", "a", "b"}, 2, `found "b", expected one scope list: true or false (mandatory or not), followed by the scope list`},
@@ -178,6 +198,11 @@ func TestDecode(t *testing.T) {
 		{"domain-search", "0161", ""},
 		{"domain-search", "00", ""},
 		{"domain-search", "", ""},
+		{"vendor-encapsulated-options", "060108ff", "06:01:08:ff"}, // END ends them, and is kept
+		{"vendor-encapsulated-options", "060208", "06:02:08"},
+		{"vendor-encapsulated-options", "", ""},
+		{"vivso-suboptions", "00007ed90301010700", "00:00:7e:d9:03:01:01:07:00"},
+		{"vivso-suboptions", "00007ed90000007ed900", "00:00:7e:d9:00:00:00:7e:d9:00"},
 		{"domain-name", "6578616d706c6500", "example"},
 		{"boot-file-name", "61620000", "ab"},
 		{"boot-file-name", "00", ""},
@@ -389,6 +414,9 @@ func FuzzEncode(f *testing.F) {
 	f.Add(byte(224), byte(Text), "a b")
 	f.Add(byte(120), byte(SIPServers), "example.org")
 	f.Add(byte(79), byte(SLPScope), "true,x")
+	f.Add(byte(119), byte(SearchList), "a.example.org,example.org,b.a.example.org")
+	f.Add(byte(43), byte(SubOptions), "6 uint8 8,8 bytes 80:00,9 empty true")
+	f.Add(byte(125), byte(VendorOptions), "32473 1 text abc,32473 2 uint8 1,3561 1 uint8 7")
 	f.Fuzz(func(t *testing.T, code, kind byte, text string) {
 		o := Option{Code: Code(code), Type: Type(kind)}
 		data, err := o.Encode(strings.Split(text, ","))

@@ -89,6 +89,8 @@ func (o Option) appendElement(b []byte, i int, values []string, v string) (_ []b
 		return append(b, name...), ""
 	case WireName, DomainNames:
 		return appendName(b, v, o.expected())
+	case SearchList:
+		return appendCompressed(b, v, o.expected())
 	case Routes:
 		return appendRoute(b, v, o.expected())
 	case ClasslessRoutes:
@@ -97,6 +99,10 @@ func (o Option) appendElement(b []byte, i int, values []string, v string) (_ []b
 		return o.appendSLP(b, i, values, v)
 	case SIPServers:
 		return appendSIP(b, i, v, o.expected())
+	case SubOptions:
+		return appendSubOption(b, len(values) == 1, v, o.expected())
+	case VendorOptions:
+		return appendVendorOption(b, len(values) == 1, v, o.expected())
 	default:
 		return appendHex(b, v, o.expected())
 	}
@@ -127,7 +133,7 @@ func (o Option) expected() string {
 		return "true (the option has no value; leave it out to switch it off)"
 	case Text:
 		return "text of at least one character, without control characters"
-	case DomainName, WireName, DomainNames:
+	case DomainName, WireName, DomainNames, SearchList:
 		return "a domain name such as imaging.example.org"
 	case Routes:
 		return "a host route such as 198.51.100.7 via 192.0.2.1"
@@ -139,6 +145,10 @@ func (o Option) expected() string {
 		return "true or false (mandatory or not), followed by the scope list"
 	case SIPServers:
 		return "an IPv4 address or a domain name, all of the same kind"
+	case SubOptions:
+		return "CODE TYPE VALUE such as 6 uint8 8, or pairs of hexadecimal digits for all sub-options"
+	case VendorOptions:
+		return "ENTERPRISE CODE TYPE VALUE such as 32473 1 text abc, or pairs of hexadecimal digits for all sub-options"
 	default:
 		return "pairs of hexadecimal digits such as 01:0a:ff"
 	}

@@ -46,6 +46,58 @@ func appendName(b []byte, v, expected string) ([]byte, string) {
 	return append(b, 0), ""
 }
 
+// appendCompressed appends v in DNS wire format. What it ends with and what stands in b already, which is names only, is a pointer to there
+// (RFC 1035 section 4.1.4), counted from the start of b.
+func appendCompressed(b []byte, v, expected string) ([]byte, string) {
+	whole, expected := appendName(nil, v, expected)
+	if expected != "" {
+		return nil, expected
+	}
+	for at := 0; whole[at] != 0; at += 1 + int(whole[at]) {
+		if to := suffixAt(b, whole[at:]); to >= 0 {
+			return append(append(b, whole[:at]...), 0xc0|byte(to>>8), byte(to)), ""
+		}
+	}
+	return append(b, whole...), ""
+}
+
+// suffixAt returns the first offset in the names b at which the name with the encoding want begins, -1 if there is none. Names keep their
+// case, so only what is equal in case is the same. A value is at most MaxLength octets long, which a pointer of 14 bits reaches.
+func suffixAt(b, want []byte) int {
+	for at := 0; at < len(b); {
+		switch n := int(b[at]); {
+		case n&0xc0 == 0xc0:
+			at += 2
+			continue
+		case n == 0:
+		default:
+			if sameName(b, at, want) {
+				return at
+			}
+			at += n
+		}
+		at++
+	}
+	return -1
+}
+
+// sameName reports whether the name at b[at] is want, which has no pointers.
+func sameName(b []byte, at int, want []byte) bool {
+	for {
+		for b[at]&0xc0 == 0xc0 {
+			at = int(b[at]&0x3f)<<8 | int(b[at+1])
+		}
+		n := 1 + int(b[at])
+		if len(want) < n || string(b[at:at+n]) != string(want[:n]) {
+			return false
+		}
+		if n == 1 {
+			return true
+		}
+		at, want = at+n, want[n:]
+	}
+}
+
 var errName = errors.New("malformed domain name")
 
 // readNames reads the names in DNS wire format that fill data. Compression pointers count from the start of data and must point

@@ -65,7 +65,7 @@ var registry = []entry{
 	{code: 40, name: "nis-domain", kind: Text},
 	{code: 41, name: "nis-servers", kind: IPv4Addresses},
 	{code: 42, name: "ntp-servers", kind: IPv4Addresses},
-	{code: 43, name: "vendor-encapsulated-options", kind: Bytes},
+	{code: 43, name: "vendor-encapsulated-options", kind: SubOptions},
 	{code: 44, name: "netbios-name-servers", kind: IPv4Addresses},
 	{code: 45, name: "netbios-dd-server", kind: IPv4Addresses},
 	{code: 46, name: "netbios-node-type", kind: Uint8, oneOf: []uint32{1, 2, 4, 8}},
@@ -122,8 +122,8 @@ var registry = []entry{
 	{code: 97, name: "uuid-guid", kind: Bytes, aliases: "pxe-client-id"},                                                                   // RFC 4578
 	{code: 98, name: "uap-servers", kind: Text},                                                                                            // RFC 2485
 	{code: 99, name: "geoconf-civic", kind: Bytes},                                                                                         // RFC 4776
-	{code: 100, name: "pcode", kind: Text, aliases: "posix-timezone"},                                                                      // RFC 4833
-	{code: 101, name: "tcode", kind: Text, aliases: "tzdb-timezone"},                                                                       // RFC 4833
+	{code: 100, name: "pcode", kind: Text, aliases: "posix-timezone new-posix-timezone"},                                                   // RFC 4833
+	{code: 101, name: "tcode", kind: Text, aliases: "tzdb-timezone new-tzdb-timezone"},                                                     // RFC 4833
 	{code: 108, name: "v6-only-preferred", kind: Uint32, aliases: "ipv6-only-preferred"},                                                   // RFC 8925
 	{code: 109, name: "dhcp4o6-s46-saddr", kind: Bytes},                                                                                    // RFC 8539
 	{code: 112, name: "netinfo-server-address", kind: IPv4Addresses},                                                                       // RFC 3679
@@ -132,13 +132,13 @@ var registry = []entry{
 	{code: 116, name: "auto-config", kind: Bool, aliases: "auto-configure"},                                                                // RFC 2563
 	{code: 117, name: "name-service-search", kind: Uint16s},                                                                                // RFC 2937
 	{code: 118, name: "subnet-selection", kind: IPv4Address},                                                                               // RFC 3011
-	{code: 119, name: "domain-search", kind: DomainNames},                                                                                  // RFC 3397
+	{code: 119, name: "domain-search", kind: SearchList},                                                                                   // RFC 3397
 	{code: 120, name: "sip-servers", kind: SIPServers},                                                                                     // RFC 3361
 	{code: 121, name: "classless-static-route", kind: ClasslessRoutes, aliases: "classless-static-routes rfc3442-classless-static-routes"}, // RFC 3442
 	{code: 122, name: "cablelabs-client-configuration", kind: Bytes},                                                                       // RFC 3495
 	{code: 123, name: "geoconf", kind: Bytes},                                                                                              // RFC 6225
 	{code: 124, name: "vivco-suboptions", kind: Bytes, aliases: "vivco"},                                                                   // RFC 3925
-	{code: 125, name: "vivso-suboptions", kind: Bytes, aliases: "vivso"},                                                                   // RFC 3925
+	{code: 125, name: "vivso-suboptions", kind: VendorOptions, aliases: "vivso"},                                                           // RFC 3925
 	{code: 136, name: "pana-agent", kind: IPv4Addresses},                                                                                   // RFC 5192
 	{code: 137, name: "v4-lost", kind: WireName},                                                                                           // RFC 5223
 	{code: 138, name: "capwap-ac-v4", kind: IPv4Addresses},                                                                                 // RFC 5417
@@ -165,9 +165,9 @@ var registry = []entry{
 	{code: 161, name: "mud-url-v4", kind: Text},                                                                                            // RFC 8520
 	{code: 162, name: "v4-dnr", kind: Bytes},                                                                                               // RFC 9463
 	{code: 208, name: "pxelinux-magic", kind: Bytes},                                                                                       // RFC 5071
-	{code: 209, name: "configuration-file", kind: Text, aliases: "config-file pxelinux-config"},                                            // RFC 5071
-	{code: 210, name: "path-prefix", kind: Text, aliases: "pxelinux-path-prefix"},                                                          // RFC 5071
-	{code: 211, name: "reboot-time", kind: Uint32, aliases: "pxelinux-reboot-time"},                                                        // RFC 5071
+	{code: 209, name: "configuration-file", kind: Text, aliases: "config-file pxelinux-config loader-configfile"},                          // RFC 5071
+	{code: 210, name: "path-prefix", kind: Text, aliases: "pxelinux-path-prefix loader-pathprefix"},                                        // RFC 5071
+	{code: 211, name: "reboot-time", kind: Uint32, aliases: "pxelinux-reboot-time loader-reboottime"},                                      // RFC 5071
 	{code: 212, name: "option-6rd", kind: Bytes, aliases: "6rd"},                                                                           // RFC 5969
 	{code: 213, name: "v4-access-domain", kind: WireName},                                                                                  // RFC 5986
 	{code: 220, name: "subnet-allocation", kind: Bytes},                                                                                    // RFC 6656

@@ -27,22 +27,25 @@ const (
 	Text                 // text: at least one character, UTF-8, not terminated
 	DomainName           // domain-name: a name as text, without the trailing dot
 	WireName             // dns-name: one name in DNS wire format (RFC 1035 section 3.1)
-	DomainNames          // domain-names: one or more names in DNS wire format; read with compression (RFC 3397), written without
+	DomainNames          // domain-names: one or more names in DNS wire format; read with compression, written without
+	SearchList           // search-list: the same, written with compression (RFC 3397 section 2)
 	Routes               // routes: DESTINATION via ROUTER, one or more host routes (RFC 2132 section 5.8)
 	ClasslessRoutes      // classless-routes: PREFIX via ROUTER or default via ROUTER, one or more (RFC 3442)
 	SLPAgents            // slp-agents: true or false (mandatory), then addresses (RFC 2610)
 	SLPScope             // slp-scope: true or false (mandatory), then the scope list (RFC 2610)
 	SIPServers           // sip-servers: addresses or names, not both (RFC 3361)
 	Bytes                // bytes: hexadecimal digits, with or without colons
+	SubOptions           // sub-options: CODE TYPE VALUE, one or more (RFC 2132 section 8.4); or all of them as bytes
+	VendorOptions        // vendor-options: ENTERPRISE CODE TYPE VALUE, one or more (RFC 3925 section 4); or all of them as bytes
 	lastType
 )
 
 var typeNames = [lastType]string{
 	IPv4Address: "ipv4-address", IPv4Addresses: "ipv4-addresses", IPv4Mask: "ipv4-mask", IPv4Prefixes: "ipv4-prefixes",
 	Uint8: "uint8", Uint8s: "uint8-list", Uint16: "uint16", Uint16s: "uint16-list", Uint32: "uint32", Int32: "int32",
-	Bool: "bool", Empty: "empty", Text: "text", DomainName: "domain-name", WireName: "dns-name", DomainNames: "domain-names",
+	Bool: "bool", Empty: "empty", Text: "text", DomainName: "domain-name", WireName: "dns-name", DomainNames: "domain-names", SearchList: "search-list",
 	Routes: "routes", ClasslessRoutes: "classless-routes", SLPAgents: "slp-agents", SLPScope: "slp-scope",
-	SIPServers: "sip-servers", Bytes: "bytes",
+	SIPServers: "sip-servers", Bytes: "bytes", SubOptions: "sub-options", VendorOptions: "vendor-options",
 }
 
 // typeAliases are the names that ISC dhcpd and Kea have for the same.
@@ -78,7 +81,7 @@ func (t Type) String() string {
 // List reports whether a value of the type may have several elements.
 func (t Type) List() bool {
 	switch t {
-	case IPv4Addresses, IPv4Prefixes, Uint8s, Uint16s, DomainNames, Routes, ClasslessRoutes, SLPAgents, SLPScope, SIPServers:
+	case IPv4Addresses, IPv4Prefixes, Uint8s, Uint16s, DomainNames, SearchList, SubOptions, VendorOptions, Routes, ClasslessRoutes, SLPAgents, SLPScope, SIPServers:
 		return true
 	}
 	return false

@@ -321,7 +321,7 @@ options:
 `,
 		want: []string{
 			`3:8: 252: found "http://192.0.2.1/wpad.dat", expected {type: TYPE, value: VALUE}: option 252 has no name and no type of its own`,
-			`5:22: type: found "words", expected one of ipv4-address, ipv4-addresses, ipv4-mask, ipv4-prefixes, uint8, uint8-list, uint16, uint16-list, uint32, int32, bool, empty, text, domain-name, dns-name, domain-names, routes, classless-routes, slp-agents, slp-scope, sip-servers, bytes`,
+			`5:22: type: found "words", expected one of ipv4-address, ipv4-addresses, ipv4-mask, ipv4-prefixes, uint8, uint8-list, uint16, uint16-list, uint32, int32, bool, empty, text, domain-name, dns-name, domain-names, search-list, routes, classless-routes, slp-agents, slp-scope, sip-servers, bytes, sub-options, vendor-options`,
 			`6:29: 226: found "256", expected a whole number from 0 to 255`,
 			`7:15: an option given by number needs the key "value", which is missing`,
 			`9:3: option 0 belongs to the protocol itself and cannot be set here`,
