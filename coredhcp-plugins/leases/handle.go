@@ -283,9 +283,8 @@ func (l *Leases) configure(t *transaction, s *site.Site, n *site.Network, d *sit
 	if s != t.site {
 		t.classes = s.ClassesOf(t.marks)
 	}
-	options := s.OptionsFor(n, d, t.classes...)
-	t.Options = &options
-	setOptions(t.Reply, asked, &options, hostname)
+	t.Options = s.OptionsFor(n, d, t.classes...)
+	setOptions(t.Reply, asked, t.Options, hostname)
 	if v := t.Request.Options.Get(dhcpv4.OptionSubnetSelection); len(v) == 4 {
 		t.Reply.Options[dhcpv4.OptionSubnetSelection.Code()] = v // as it came (RFC 3011 section 2)
 	}

@@ -41,11 +41,14 @@ func setTimes(reply *dhcpv4.DHCPv4, asked *asked, d time.Duration) {
 // the site file sets that, or "".
 func setOptions(reply *dhcpv4.DHCPv4, asked *asked, options *site.Options, hostname string) {
 	set := func(code dhcpv4.OptionCode, value []byte) {
-		if _, set := reply.Options[code.Code()]; !set && asked.has(code) {
+		if !asked.has(code) {
+			return
+		}
+		if _, set := reply.Options[code.Code()]; !set {
 			reply.Options[code.Code()] = value
 		}
 	}
-	for code, value := range options.At(time.Now()) {
+	for code, value := range options.All(time.Now()) {
 		set(dhcpv4.GenericOptionCode(code), value)
 	}
 	if label, _, _ := strings.Cut(hostname, "."); label != "" {

@@ -200,8 +200,7 @@ func (n *NTP) servers(x *server.Exchange) []byte {
 		s, r := n.site.Current(), x.Request
 		network := s.NetworkOf(clientAddress(x))
 		device := s.DeviceOf(uint8(r.HWType), r.ClientHWAddr, r.Options.Get(dhcpv4.OptionClientIdentifier))
-		o := s.OptionsFor(network, device)
-		options = &o
+		options = s.OptionsFor(network, device)
 	}
 	resolved := *n.resolved.Load()
 	var value []byte

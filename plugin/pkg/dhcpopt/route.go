@@ -2,6 +2,7 @@ package dhcpopt
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -50,6 +51,16 @@ func appendClasslessRoute(b []byte, v, expected string) ([]byte, string) {
 	b = append(b, byte(prefix.Bits()))
 	b = append(b, octets[:(prefix.Bits()+7)/8]...)
 	return append(b, router.AsSlice()...), ""
+}
+
+// WithDefaultRoute returns the classless routes of an option 121 with a default route by the first of the routers of an option 3 behind them,
+// unless they have a default route or there is no router. Neither is modified.
+func WithDefaultRoute(routes, routers []byte) []byte {
+	list, ok := readClasslessRoutes(routes)
+	if !ok || len(routers) < 4 || slices.ContainsFunc(list, func(r classlessRoute) bool { return r.prefix.Bits() == 0 }) {
+		return routes
+	}
+	return append(append(slices.Clip(routes), 0), routers[:4]...)
 }
 
 // classlessRoute is one element of option 121.

@@ -57,6 +57,7 @@ func BenchmarkOptionsFor(b *testing.B) {
 	now := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
 	b.ReportAllocs()
 	for b.Loop() {
-		s.OptionsFor(&s.Networks[3], &s.Devices[3]).At(now)
+		for range s.OptionsFor(&s.Networks[3], &s.Devices[3]).All(now) {
+		}
 	}
 }

@@ -27,6 +27,7 @@ func (p *parser) class(n *yaml.Node) {
 		RemoteID:     p.identifier(f.Get("remote-id"), "remote-id", 1),
 		HardwareType: uint8(f.Number("htype", 1, 255)),
 		Options:      p.options(f, false),
+		place:        len(p.site.Classes),
 	}
 	p.claim(p.claims.classes, f, "name", c.Name, "class")
 	var marks []string

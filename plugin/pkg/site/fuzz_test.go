@@ -85,7 +85,8 @@ func checkSite(t *testing.T, s *Site) {
 				t.Fatalf("application %+v", a)
 			}
 		}
-		s.OptionsFor(s.NetworkOf(netip.AddrFrom4([4]byte{192, 0, 2, 11})), d).At(time.Unix(0, 0))
+		for range s.OptionsFor(s.NetworkOf(netip.AddrFrom4([4]byte{192, 0, 2, 11})), d).All(time.Unix(0, 0)) {
+		}
 	}
 	for _, v := range s.Services {
 		checkName(t, v.Host)

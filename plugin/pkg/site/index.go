@@ -16,6 +16,7 @@ type index struct {
 	hosts    map[string]*Device
 	names    map[string]*Device
 	classes  classIndex
+	options  *mergedOptions
 	reserved []netip.Addr
 	domainAt Position // of the domain in the file
 }

@@ -38,7 +38,7 @@ func Load(path string) (*Site, []Problem, error) {
 
 // Parse parses data, the content of a site file; file is the name that problems carry. It returns what Load returns.
 func Parse(file string, data []byte) (*Site, []Problem, error) {
-	p := &parser{file: file, site: &Site{File: file}}
+	p := &parser{file: file, site: &Site{File: file, index: index{options: &mergedOptions{merged: make(map[optionsKey]*Options)}}}}
 	p.Report = func(line, column int, message string) {
 		p.errors.add(Problem{file, Position{line, column}, message})
 		p.Terse = len(p.errors.list) >= maxProblems

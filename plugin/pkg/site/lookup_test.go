@@ -1,7 +1,9 @@
 package site
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/dicomnam/dicomnam/plugin/pkg/dhcpopt"
@@ -114,7 +116,7 @@ devices:
 	mask, broadcast, name := []byte{255, 255, 255, 0}, one(255), []byte("example.org")
 	tests := []struct {
 		name        string
-		got         Options
+		got         *Options
 		want        dhcpopt.Set
 		timeServers []string
 		zone        string
@@ -141,6 +143,67 @@ devices:
 		})
 	}
 	equal(t, "the site's own options, after all that", s.Options.Values, dhcpopt.Set{3: one(1), 7: one(1), 9: one(1), 8: one(1), 42: one(3)})
+}
+
+// TestOptionsForIsShared holds that the same options are merged once, those of other clients apart from them, and that clients cannot fill the
+// memory by the marks they carry.
+func TestOptionsForIsShared(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("domain: example.org\nclasses:\n")
+	for i := range 300 {
+		fmt.Fprintf(&text, "  - {name: c%d, user-class: u%d, options: {option-224: {type: uint16, value: %d}}}\n", i, i, i)
+	}
+	text.WriteString("networks: [{name: a, subnet: 192.0.2.0/24}, {name: b, subnet: 198.51.100.0/24}]\n")
+	text.WriteString("devices: [{name: ct1, options: {routers: 192.0.2.5}}, {name: mr1}]\n")
+	s := mustParse(t, text.String())
+	a, b, ct1, mr1 := &s.Networks[0], &s.Networks[1], &s.Devices[0], &s.Devices[1]
+	plain := s.OptionsFor(a, nil)
+	for name, same := range map[string]bool{
+		"again":                      s.OptionsFor(a, nil) == plain,
+		"a device without options":   s.OptionsFor(a, mr1) == plain,
+		"another network":            s.OptionsFor(b, nil) != plain,
+		"a device with options":      s.OptionsFor(a, ct1) != plain,
+		"a class":                    s.OptionsFor(a, nil, &s.Classes[1]) == s.OptionsFor(a, nil, &s.Classes[1]),
+		"another class":              s.OptionsFor(a, nil, &s.Classes[1]) != s.OptionsFor(a, nil, &s.Classes[2]),
+		"two classes of one or none": s.OptionsFor(a, nil, &s.Classes[1], &s.Classes[200]) != s.OptionsFor(a, nil, &s.Classes[200]),
+	} {
+		if !same {
+			t.Error(name)
+		}
+	}
+	for i := range s.Classes {
+		for j := range 30 {
+			got := s.OptionsFor(a, nil, &s.Classes[i], &s.Classes[j])
+			equal(t, "the last class", got.Values[224], []byte{byte(j >> 8), byte(j)})
+		}
+	}
+	if n := len(s.index.options.merged); n != maxMerged {
+		t.Errorf("%d merged options are kept, want %d", n, maxMerged)
+	}
+}
+
+// TestDefaultRoute gives the routes of option 121 the default route that clients without it get by option 3.
+func TestDefaultRoute(t *testing.T) {
+	s := mustParse(t, `domain: example.org
+options: {classless-static-route: 198.51.100.0/24 via 192.0.2.254}
+networks:
+  - {name: a, subnet: 192.0.2.0/24, options: {routers: [192.0.2.1, 192.0.2.2]}}
+  - {name: b, subnet: 203.0.113.0/24}
+devices:
+  - {name: ct1, options: {classless-static-route: [203.0.113.0/24 via 192.0.2.254, default via 192.0.2.9]}}
+`)
+	o, _ := dhcpopt.ByCode(codeClasslessRoutes)
+	for name, test := range map[string]struct {
+		options *Options
+		want    string
+	}{
+		"routers of the network":   {s.OptionsFor(&s.Networks[0], nil), "198.51.100.0/24 via 192.0.2.254, default via 192.0.2.1"},
+		"no routers":               {s.OptionsFor(&s.Networks[1], nil), "198.51.100.0/24 via 192.0.2.254"},
+		"a default route is there": {s.OptionsFor(&s.Networks[0], &s.Devices[0]), "203.0.113.0/24 via 192.0.2.254, default via 192.0.2.9"},
+	} {
+		equal(t, name, o.Format(test.options.Values[codeClasslessRoutes]), test.want)
+	}
+	equal(t, "the site's own routes, after all that", o.Format(s.Options.Values[codeClasslessRoutes]), "198.51.100.0/24 via 192.0.2.254")
 }
 
 func TestReverse(t *testing.T) {

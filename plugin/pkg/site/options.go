@@ -24,6 +24,8 @@ const (
 	codeNTPServers = 42
 	codePCode      = 100 // RFC 4833: the time zone as POSIX writes it
 	codeTCode      = 101 // RFC 4833: its name in the tz database
+
+	codeClasslessRoutes = 121
 )
 
 // codesOfTime are what a time zone gives.

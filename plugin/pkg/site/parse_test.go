@@ -187,10 +187,10 @@ func TestWholeSchema(t *testing.T) {
 	equal(t, "time servers", s.Options.TimeServers, []string{"ntp.imaging.example.org.", "192.0.2.3", "ntp.example.net."})
 	equal(t, "classes", s.Classes, []Class{
 		{Position: Position{13, 5}, Name: "pxe", VendorClass: "PXEClient", Options: Options{Values: dhcpopt.Set{67: []byte("pxelinux.0")}}},
-		{Position: Position{14, 5}, Name: "home", UserClass: "home"},
-		{Position: Position{15, 5}, Name: "port", CircuitID: []byte("port-17")},
-		{Position: Position{16, 5}, Name: "switch", RemoteID: []byte{0, 0, 0x5e, 0, 0x53, 0xfe}},
-		{Position: Position{17, 5}, Name: "ipsec", HardwareType: 31},
+		{Position: Position{14, 5}, Name: "home", UserClass: "home", place: 1},
+		{Position: Position{15, 5}, Name: "port", CircuitID: []byte("port-17"), place: 2},
+		{Position: Position{16, 5}, Name: "switch", RemoteID: []byte{0, 0, 0x5e, 0, 0x53, 0xfe}, place: 3},
+		{Position: Position{17, 5}, Name: "ipsec", HardwareType: 31, place: 4},
 	})
 	n := s.Networks[0]
 	equal(t, "time zone", n.Options.TimeZone.String(), "Europe/Berlin")

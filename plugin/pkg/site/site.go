@@ -40,17 +40,18 @@ type NameServer struct {
 	Address netip.Addr // the zero Addr where the file gives none
 }
 
-// Options are the DHCP options of one level of the file: site, class, network or device.
-type Options struct { //nolint:recvcheck // At is asked of values that have no address; the others fill them in
+// Options are the DHCP options of one level of the file: site, class, network or device; or those of all levels for one client.
+type Options struct {
 	// Values holds the encoded options. The addresses of TimeServers stand in it too, as option 42.
 	Values dhcpopt.Set
 	// TimeServers are the values of ntp-servers in the file's order: IPv4 addresses, and host names, which are fully
 	// qualified with the trailing dot. Nil where the level does not set them.
 	TimeServers []string
-	// TimeZone is the level's time zone; nil where it has none. At turns it into options.
+	// TimeZone is the level's time zone; nil where it has none. All turns it into options.
 	TimeZone *time.Location
 
-	posix string // TimeZone as option 100 writes it; "" until it is worked out
+	posix   string    // TimeZone as option 100 writes it; "" until it is worked out
+	encoded []encoded // what All returns; nil until it is worked out
 }
 
 // Class is a class of clients, recognised by exactly one of its marks.
@@ -63,6 +64,8 @@ type Class struct {
 	RemoteID     []byte // the relay's remote ID (option 82, sub-option 2); nil where it is not the mark
 	HardwareType uint8  // IANA hardware type; 0 where it is not the mark
 	Options      Options
+
+	place int // in Site.Classes
 }
 
 // Network is one subnet.

@@ -1,8 +1,11 @@
 package site
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 	"time"
 	_ "time/tzdata" // hosts without system zone files know the zones all the same
@@ -30,28 +33,59 @@ func (p *parser) timeZone(n *yaml.Node, o *Options) {
 	o.posix = posixTZ(loc)
 }
 
-// At returns Values, and what TimeZone gives at t where Values does not say it: the offset from UTC in seconds (2), the zone as
-// POSIX writes it (100) and its name (101, both RFC 4833). The offset is right at t and changes with daylight saving time, so a server
-// asks for every answer. 100 is missing for the few zones that POSIX cannot express. The set is the caller's.
-func (o Options) At(t time.Time) dhcpopt.Set {
-	set := o.Values.Clone()
-	if o.TimeZone == nil {
-		return set
+// encoded is an option and its value; nil for the time offset of TimeZone, which changes.
+type encoded struct {
+	code  dhcpopt.Code
+	value []byte
+}
+
+// All returns, in the order of their codes, Values, and what TimeZone gives at t where Values does not say it: the offset from UTC in seconds
+// (2), the zone as POSIX writes it (100) and its name (101, both RFC 4833). The offset is right at t and changes with daylight saving time,
+// so a server asks for every answer. 100 is missing for the few zones that POSIX cannot express.
+func (o *Options) All(t time.Time) iter.Seq2[dhcpopt.Code, []byte] {
+	all := o.encoded
+	if all == nil {
+		all = o.encode()
 	}
-	give := func(code dhcpopt.Code, value []byte) {
-		if _, ok := set[code]; !ok && len(value) > 0 {
-			set[code] = value
+	return func(yield func(dhcpopt.Code, []byte) bool) {
+		for _, e := range all {
+			if e.value == nil {
+				_, offset := t.In(o.TimeZone).Zone()
+				e.value = binary.BigEndian.AppendUint32(nil, uint32(int32(offset)))
+			}
+			if !yield(e.code, e.value) {
+				return
+			}
 		}
 	}
-	_, offset := t.In(o.TimeZone).Zone()
-	give(codeTimeOffset, binary.BigEndian.AppendUint32(nil, uint32(int32(offset))))
-	posix := o.posix
-	if posix == "" {
-		posix = posixTZ(o.TimeZone)
+}
+
+func (o *Options) encode() []encoded {
+	all := make([]encoded, 0, len(o.Values)+len(codesOfTime))
+	for code, value := range o.Values {
+		if value == nil {
+			value = []byte{}
+		}
+		all = append(all, encoded{code, value})
 	}
-	give(codePCode, []byte(posix))
-	give(codeTCode, []byte(o.TimeZone.String()))
-	return set
+	if o.TimeZone != nil {
+		give := func(code dhcpopt.Code, value []byte) {
+			if _, ok := o.Values[code]; !ok {
+				all = append(all, encoded{code, value})
+			}
+		}
+		give(codeTimeOffset, nil)
+		posix := o.posix
+		if posix == "" {
+			posix = posixTZ(o.TimeZone)
+		}
+		if posix != "" {
+			give(codePCode, []byte(posix))
+		}
+		give(codeTCode, []byte(o.TimeZone.String()))
+	}
+	slices.SortFunc(all, func(a, b encoded) int { return cmp.Compare(a.code, b.code) })
+	return all
 }
 
 // The rules of a zone are read off years that no table of the tz database reaches, where only the rule at its end is left. A leap year

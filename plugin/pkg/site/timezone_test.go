@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"io"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -110,7 +111,7 @@ func footerZone(t *testing.T, footer string) *time.Location {
 	return loc
 }
 
-func TestAt(t *testing.T) {
+func TestAll(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +131,7 @@ func TestAt(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := test.options.At(test.at)
+			got := maps.Collect(test.options.All(test.at))
 			if len(got) != len(test.want) {
 				t.Errorf("got %d options, want %d", len(got), len(test.want))
 			}
