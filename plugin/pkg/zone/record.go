@@ -217,14 +217,50 @@ func (p *packer) anyNormal(rr dns.RR) (dns.RR, error) {
 // Both are normal: class IN.
 func sameData(a, b dns.RR) bool { return a == b || dns.IsDuplicate(a, b) }
 
-// findData returns the index in rrs of the record with the data of rr, or -1.
+// findData returns the index in rrs, the records of one RRset, of the record with the data of rr, or -1. Service discovery
+// has RRsets of thousands, one record for each device, so the types that it uses are compared without the owner name, and
+// where they differ first. All are in normal form: equal names differ in nothing but case.
 func findData(rrs []dns.RR, rr dns.RR) int {
+	switch want := rr.(type) {
+	case *dns.PTR:
+		for i, r := range rrs {
+			if x, ok := r.(*dns.PTR); ok && foldEqual(x.Ptr, want.Ptr) {
+				return i
+			}
+		}
+		return -1
+	case *dns.SRV:
+		for i, r := range rrs {
+			if x, ok := r.(*dns.SRV); ok && x.Port == want.Port && x.Priority == want.Priority && x.Weight == want.Weight &&
+				foldEqual(x.Target, want.Target) {
+				return i
+			}
+		}
+		return -1
+	}
 	for i, r := range rrs {
 		if sameData(r, rr) {
 			return i
 		}
 	}
 	return -1
+}
+
+// foldEqual reports whether a and b differ in nothing but the case of ASCII letters.
+func foldEqual(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		x, y := a[i], b[i]
+		if x == y {
+			continue
+		}
+		if x |= 0x20; x != y|0x20 || x < 'a' || x > 'z' {
+			return false
+		}
+	}
+	return true
 }
 
 // sameService reports whether two WKS records are about the same address and protocol: the first five octets of their

@@ -33,3 +33,30 @@ func TestDataEndsBeforeName(t *testing.T) {
 		})
 	}
 }
+
+// TestFindData holds that the short ways of findData find what comparing whole records finds.
+func TestFindData(t *testing.T) {
+	var all []dns.RR
+	for _, line := range []string{
+		"PTR a.example.org.", "PTR A.Example.ORG.", "PTR b.example.org.", "PTR aa.example.org.", "PTR .", `PTR @.org.`, "PTR `.org.",
+		`PTR [.org.`, `PTR {.org.`, `PTR \195\164.org.`, `PTR \195\165.org.`, `PTR a\.example.org.`,
+		"SRV 0 0 104 a.", "SRV 0 0 104 A.", "SRV 0 0 105 a.", "SRV 1 0 104 a.", "SRV 0 1 104 a.", "SRV 0 0 104 b.", "SRV 0 0 104 .",
+		"TXT a", "TXT A", "MX 1 a.", "MX 1 A.",
+	} {
+		rr, err := dns.NewRR("x.example.org. 60 IN " + line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, rr)
+	}
+	for i, a := range all {
+		for j, b := range all {
+			if a.Header().Rrtype != b.Header().Rrtype {
+				continue
+			}
+			if got := findData([]dns.RR{a}, dns.Copy(b)) == 0; got != sameData(a, b) {
+				t.Errorf("%v and %v (%d, %d) are the same: %v", a, b, i, j, got)
+			}
+		}
+	}
+}
