@@ -50,6 +50,19 @@ func (c *Candidate) RRset(name string, t uint16) []dns.RR {
 	return nil
 }
 
+// Others reports whether records of a type at a name are not the site's.
+func (c *Candidate) Others(name string, t uint16) bool {
+	key, ok := c.apex.keyOf(name)
+	if !ok {
+		return false
+	}
+	if c.read != nil {
+		c.read[key] = true
+	}
+	set := c.get(key).set(t)
+	return set != nil && int(set.site) < len(set.rrs)
+}
+
 func (c *Candidate) get(key string) *node {
 	if n, ok := c.over[key]; ok {
 		return n
@@ -212,14 +225,20 @@ func (c *Candidate) add(key string, rr dns.RR) error {
 }
 
 // joint reports whether records of others may stand in one RRset with the site's, and take their TTL: the PTR records
-// of service discovery (RFC 6763), which every service adds to, and whose owner begins with an underscore. The PTR
-// records of addresses are not.
+// of service discovery (RFC 6763), which every service adds to, and whose owner begins with an underscore, and the TXT
+// records of hosts, which are there for whatever anybody has to say, and must not be in the way of who deletes a host by
+// its name. The PTR records of addresses are not, nor is what stands at a service.
 func joint(key string, t uint16) bool {
-	if t != dns.TypePTR || key == "" {
+	switch {
+	case key == "":
 		return false
+	case t == dns.TypePTR:
+		label := strings.LastIndexByte(key[:len(key)-1], keyEnd) + 1
+		return key[label] == '_'
+	case t == dns.TypeTXT:
+		return key[0] != '_' && !strings.Contains(key, "\x00_")
 	}
-	label := strings.LastIndexByte(key[:len(key)-1], keyEnd) + 1
-	return key[label] == '_'
+	return false
 }
 
 // hidesSite reports whether a delegation (NS) or a DNAME record at key takes names away that have records of the site:

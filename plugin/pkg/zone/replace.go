@@ -51,8 +51,8 @@ type replacement struct {
 //
 // One SOA record may be among the records: all its fields but the serial are taken, and it is the site's then. Records
 // of others give way to the site's: those in the same RRset, except the PTR records of service discovery, whose owner
-// name begins with an underscore; those that a CNAME record cannot stand beside; and delegations and DNAME records that
-// would hide the site's. A record of others that equals one of the site's becomes the site's. An RRset gets the TTL of its last
+// name begins with an underscore, and the TXT records of hosts; those that a CNAME record cannot stand beside; and
+// delegations and DNAME records that would hide the site's. A record of others that equals one of the site's becomes the site's. An RRset gets the TTL of its last
 // record in the list.
 //
 // The error names the record that cannot stand in the zone, and then nothing has changed; it wraps [ErrLimit],

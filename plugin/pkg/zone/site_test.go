@@ -399,3 +399,43 @@ func TestDerive(t *testing.T) {
 		}
 	})
 }
+
+// A TXT record of the site at a host stands beside those of others there, and is not in the way of who deletes the host.
+func TestTXTOfHost(t *testing.T) {
+	const host = "ct1.example.org."
+	site := rr(t, host+" 300 IN TXT AET=CT1")
+	z := memory(t)
+	setDerive(t, z, func(c *zone.Candidate, _ []string) []zone.Change {
+		return []zone.Change{{Delete: c.RRset(host, dns.TypeA) == nil || c.Others(host, dns.TypeTXT), RR: site}}
+	})
+	txt := func(want ...string) {
+		t.Helper()
+		wantText(t, "TXT", z.Snapshot().RRset(host, dns.TypeTXT), want...)
+	}
+	mustUpdate(t, z, "add ct1.example.org. 60 IN A 192.0.2.11")
+	txt(`ct1.example.org. 300 TXT "AET=CT1"`)
+	if rcode, err := update(t, z, "del ct1.example.org. 0 IN TXT AET=CT1"); rcode != dns.RcodeRefused || !errors.Is(err, zone.ErrSiteRecord) {
+		t.Errorf("deleting the site's: %s, %v", dns.RcodeToString[rcode], err)
+	}
+	mustUpdate(t, z, "delname ct1.example.org.")
+	if s := z.Snapshot(); s.Serial() != 12 || s.RRset(host, dns.TypeTXT) != nil {
+		t.Errorf("after the host was deleted: serial %d, %q", s.Serial(), dump(z))
+	}
+	mustUpdate(t, z, "add ct1.example.org. 60 IN A 192.0.2.11", "add ct1.example.org. 60 IN TXT other")
+	txt(`ct1.example.org. 60 TXT "other"`)
+	mustUpdate(t, z, "delset ct1.example.org. TXT")
+	txt(`ct1.example.org. 300 TXT "AET=CT1"`)
+	mustUpdate(t, z, "add ct1.example.org. 60 IN TXT other")
+	txt(`ct1.example.org. 300 TXT "other"`)
+
+	t.Run("without a rule", func(t *testing.T) {
+		setDerive(t, z, nil)
+		replace(t, z, host+" 300 IN TXT AET=CT1", "s._tcp.example.org. 300 IN TXT a")
+		txt(`ct1.example.org. 300 TXT "AET=CT1"`, `ct1.example.org. 300 TXT "other"`)
+		for _, line := range []string{"add s._tcp.example.org. 300 IN TXT b", "delname s._tcp.example.org."} {
+			if rcode, _ := update(t, z, line); rcode != dns.RcodeRefused {
+				t.Errorf("%s: %s", line, dns.RcodeToString[rcode])
+			}
+		}
+	})
+}
