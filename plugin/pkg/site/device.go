@@ -146,10 +146,10 @@ func (p *parser) deviceType(n *yaml.Node, d *Device) {
 		return
 	}
 	d.Types = append(d.Types, v)
-	if primaryDeviceType(v) {
+	if PrimaryDeviceType(v) {
 		return
 	}
-	if upper := asciiUpper(v); primaryDeviceType(upper) {
+	if upper := asciiUpper(v); PrimaryDeviceType(upper) {
 		p.warn(n, "type: %s is not a Primary Device Type of DICOM (CID 30); did you mean %q?", strictyaml.Quote(v), upper)
 		return
 	}

@@ -16,6 +16,7 @@ var primaryDeviceTypes = func() map[string]bool {
 	return types
 }()
 
-func primaryDeviceType(v string) bool { return primaryDeviceTypes[v] }
+// PrimaryDeviceType reports whether v is a code of DICOM PS3.16 CID 30, which are in upper case.
+func PrimaryDeviceType(v string) bool { return primaryDeviceTypes[v] }
 
 func asciiUpper(v string) string { return strings.ToUpper(v) }
