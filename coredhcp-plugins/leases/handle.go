@@ -136,6 +136,10 @@ func (l *Leases) answer(t *transaction, a lease.Answer, err error) server.Verdic
 	case a.Reason == portFull:
 		l.lines.crowded.Log(l.log.Warn, "no address: too many strangers at one port (max-per-port)", "client", t.query.Client, "port", t.query.Port)
 	}
+	if l.withoutAddress(t) {
+		l.metrics.answered(t.label, "offer", a.Reason)
+		return server.Stop
+	}
 	return l.silence(t, a.Reason, nil)
 }
 
@@ -199,9 +203,6 @@ func (l *Leases) grant(t *transaction, a lease.Answer) server.Verdict {
 		setTimes(t.Reply, asked, a.Duration)
 	}
 	l.configure(t, s, network, device, asked, hostname)
-	if t.Request.MessageType() == dhcpv4.MessageTypeNone {
-		setBootFields(t.Reply, t.ServerID)
-	}
 	l.tell(t, &a, network)
 	return server.Continue
 }
@@ -285,24 +286,15 @@ func (l *Leases) configure(t *transaction, s *site.Site, n *site.Network, d *sit
 	}
 	t.Options = s.OptionsFor(n, d, t.classes...)
 	setOptions(t.Reply, asked, t.Options, hostname)
-	if v := t.Request.Options.Get(dhcpv4.OptionSubnetSelection); len(v) == 4 {
-		t.Reply.Options[dhcpv4.OptionSubnetSelection.Code()] = v // as it came (RFC 3011 section 2)
-	}
+	setBootFields(t.Reply, t.Options, t.ServerID, t.Request.MessageType() == dhcpv4.MessageTypeNone)
+	echo(t.Reply, t.Request, asked)
 }
 
-// linkName is the network that a message came from, "" if it is none of the site's.
+// linkName is the name of the network that a message came from, "" if it is none of
+// the site's.
 func linkName(t *transaction) string {
-	if !t.query.Relayed {
-		for i := range t.site.Networks {
-			if n := &t.site.Networks[i]; n.Interface != "" && n.Interface == t.Interface {
-				return n.Name
-			}
-		}
-	}
-	for _, a := range t.query.Links {
-		if n := t.site.NetworkOf(a); n != nil {
-			return n.Name
-		}
+	if n := linkNetwork(t); n != nil {
+		return n.Name
 	}
 	return ""
 }
