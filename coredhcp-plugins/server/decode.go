@@ -52,6 +52,8 @@ const (
 	optRenewalTime    = 58
 	optRebindingTime  = 59
 	optClientID       = 61
+	optTFTPServer     = 66
+	optBootFile       = 67
 	optRelayAgent     = 82
 	optEnd            = 255
 

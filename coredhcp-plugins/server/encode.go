@@ -41,7 +41,8 @@ func sizeLimit(req *dhcpv4.DHCPv4, received int) int {
 // octets are split (RFC 3396). What does not fit goes to the file and sname
 // fields where these are empty (option overload), and what does not fit there
 // either is left out, beginning at the end of the order; but 51, 53, 54, 61 and
-// 82 are always sent, in the options field, beyond the limit if need be.
+// 82 are always sent, in the options field, beyond the limit if need be. A field
+// whose content is also an option (66, 67) counts as empty then.
 func encode(b []byte, req, reply *dhcpv4.DHCPv4, limit int) (packet []byte, left []uint8, err error) {
 	if len(reply.ClientHWAddr) > maxHardwareLength {
 		return nil, nil, fmt.Errorf("hardware address of %d octets, expected at most %d", len(reply.ClientHWAddr), maxHardwareLength)
@@ -67,13 +68,17 @@ func encode(b []byte, req, reply *dhcpv4.DHCPv4, limit int) (packet []byte, left
 	}
 	b = append(b, make([]byte, offCookie-offHardware)...)
 	copy(b[start+offHardware:], reply.ClientHWAddr)
-	copy(b[start+offServerName:start+offBootFile-1], reply.ServerHostName)
-	copy(b[start+offBootFile:start+offCookie-1], reply.BootFileName)
-	b = binary.BigEndian.AppendUint32(b, magicCookie)
 
 	var l layout
 	l.order(reply.Options, req.Options[optParameterList])
 	left = l.place(reply, limit-offOptions-1)
+	if l.overload&overloadServerName == 0 {
+		copy(b[start+offServerName:start+offBootFile-1], reply.ServerHostName)
+	}
+	if l.overload&overloadBootFile == 0 {
+		copy(b[start+offBootFile:start+offCookie-1], reply.BootFileName)
+	}
+	b = binary.BigEndian.AppendUint32(b, magicCookie)
 	for _, code := range l.codes {
 		if l.where[code] == inOptions {
 			b = appendOption(b, code, reply.Options[code])
@@ -158,16 +163,33 @@ func (l *layout) place(reply *dhcpv4.DHCPv4, room int) (left []uint8) {
 	if all <= room {
 		return nil
 	}
+	// What is in the header and an option too may give its field away, if the
+	// option finds room.
+	file, name := reply.BootFileName, reply.ServerHostName
+	freeFile := file == "" || file == string(reply.Options[optBootFile])
+	freeName := name == "" || name == string(reply.Options[optTFTPServer])
+	left = l.fit(reply, room-musts, freeFile, freeName)
+	lostFile, lostName := l.where[optBootFile] == nowhere && file != "", l.where[optTFTPServer] == nowhere && name != ""
+	if freeFile && lostFile || freeName && lostName {
+		l.where, l.overload = [256]uint8{}, 0
+		left = l.fit(reply, room-musts, freeFile && !lostFile, freeName && !lostName)
+	}
+	return left
+}
+
+// fit decides so for options that do not all fit into room octets of the options
+// field, beside those that must be there.
+func (l *layout) fit(reply *dhcpv4.DHCPv4, room int, freeFile, freeName bool) (left []uint8) {
 	// The three octets are for option 52. BOOTP clients do not know it.
 	const overloadOption = 3
 	var rooms [nowhere]int
-	rooms[inOptions] = room - musts
-	if reply.Options.Has(dhcpv4.OptionDHCPMessageType) && (reply.BootFileName == "" || reply.ServerHostName == "") {
+	rooms[inOptions] = room
+	if reply.Options.Has(dhcpv4.OptionDHCPMessageType) && (freeFile || freeName) {
 		rooms[inOptions] -= overloadOption
-		if reply.BootFileName == "" {
+		if freeFile {
 			rooms[inBootFile] = offCookie - offBootFile - 1 // END
 		}
-		if reply.ServerHostName == "" {
+		if freeName {
 			rooms[inServerName] = offBootFile - offServerName - 1
 		}
 	}

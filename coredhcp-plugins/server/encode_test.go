@@ -141,6 +141,59 @@ func TestEncodeSize(t *testing.T) {
 	}
 }
 
+// TestEncodeTwice has server and file in the header and in options 66 and 67: the header gives way to other options, but never to lose them.
+func TestEncodeTwice(t *testing.T) {
+	boot, tftp := []byte("pxelinux.0"), []byte("tftp.example.org")
+	base := dhcpv4.Options{53: {5}, 54: value(4, 1), 51: value(4, 2), 66: tftp, 67: boot}
+	for _, tt := range []struct {
+		name        string
+		more        dhcpv4.Options
+		file, sname string  // in the header
+		left        []uint8 // out of the message
+		codes       [3]int  // options in the options field, file and sname
+	}{
+		{"room", dhcpv4.Options{43: value(200, 1)}, "pxelinux.0", "tftp.example.org", nil, [3]int{6, 0, 0}},
+		{"file gives way", dhcpv4.Options{43: value(240, 1), 119: value(110, 1)}, "", "tftp.example.org", nil, [3]int{7, 1, 0}},
+		{"both give way", dhcpv4.Options{43: value(225, 1), 119: value(120, 1), 120: value(60, 1)}, "", "", nil, [3]int{7, 1, 1}},
+		{"the options would be lost", dhcpv4.Options{43: value(275, 1), 60: value(123, 1), 62: value(61, 1)}, "pxelinux.0", "tftp.example.org", []uint8{60, 62, 66}, [3]int{6, 0, 0}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			options := maps.Clone(base)
+			maps.Copy(options, tt.more)
+			reply := &dhcpv4.DHCPv4{Options: options, BootFileName: string(boot), ServerHostName: string(tftp)}
+			b, left, err := encode(nil, &dhcpv4.DHCPv4{}, reply, 548)
+			if err != nil {
+				t.Fatal(err)
+			}
+			flat, err := flatten(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := dhcpv4.FromBytes(flat)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.BootFileName != tt.file || got.ServerHostName != tt.sname || !slices.Equal(left, tt.left) {
+				t.Errorf("file %q, sname %q, left %d; want %q, %q, %d", got.BootFileName, got.ServerHostName, left, tt.file, tt.sname, tt.left)
+			}
+			if tt.file == "" && string(got.Options[67]) != string(boot) || tt.sname == "" && string(got.Options[66]) != string(tftp) {
+				t.Errorf("options 66 %q and 67 %q", got.Options[66], got.Options[67])
+			}
+			var n [3]int
+			n[0] = len(codes(t, b[offOptions:]))
+			if tt.file == "" {
+				n[1] = len(codes(t, b[offBootFile:offCookie]))
+			}
+			if tt.sname == "" {
+				n[2] = len(codes(t, b[offServerName:offBootFile]))
+			}
+			if n != tt.codes {
+				t.Errorf("%d options in the fields, want %d", n, tt.codes)
+			}
+		})
+	}
+}
+
 func TestSizeLimit(t *testing.T) {
 	dhcp := func(o dhcpv4.Options) dhcpv4.Options {
 		o[53] = []byte{1}
