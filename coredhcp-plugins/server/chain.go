@@ -126,7 +126,10 @@ func finish(x *Exchange) {
 	if v, ok := req.Options[optRelayAgent]; ok {
 		reply.Options[optRelayAgent] = v
 	}
-	if bootp := !reply.Options.Has(dhcpv4.OptionDHCPMessageType); !bootp && !reply.Options.Has(dhcpv4.OptionServerIdentifier) && x.ServerID.IsValid() {
+	bootp := !reply.Options.Has(dhcpv4.OptionDHCPMessageType)
+	if override := serverIDOverride(req); !bootp && override.IsValid() {
+		reply.UpdateOption(dhcpv4.OptServerIdentifier(override.AsSlice())) // whatever `server_id` says
+	} else if !bootp && !reply.Options.Has(dhcpv4.OptionServerIdentifier) && x.ServerID.IsValid() {
 		reply.UpdateOption(dhcpv4.OptServerIdentifier(x.ServerID.AsSlice())) // no plugin before the end of the chain has
 	}
 	switch {
@@ -154,7 +157,10 @@ func finish(x *Exchange) {
 // exchange describes a request that came in on i to the address to.
 func (s *Server) exchange(req *dhcpv4.DHCPv4, i *netInterface, t *interfaceTable, to netip.Addr) *Exchange {
 	x := &Exchange{Request: req, Interface: i.name, Addresses: i.addrs, Broadcast: to == everyone.to.Addr(), ServerID: s.serverID, holds: true}
-	if !x.ServerID.IsValid() {
+	switch override := serverIDOverride(req); {
+	case override.IsValid():
+		x.ServerID = override
+	case !x.ServerID.IsValid():
 		x.ServerID = i.serverID(t, req, to)
 	}
 	return x

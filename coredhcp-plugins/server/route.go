@@ -14,6 +14,8 @@ const (
 	// subRelaySourcePort says that a relay wants the answer at the port it sent
 	// from (RFC 8357).
 	subRelaySourcePort = 19
+	// subServerIDOverride is who the client is to take us for (RFC 5107).
+	subServerIDOverride = 11
 )
 
 // routeKind is the way a reply is sent.
@@ -77,6 +79,18 @@ func routeOf(req, reply *dhcpv4.DHCPv4, peer netip.AddrPort) route {
 		return everyone
 	}
 	return r
+}
+
+// serverIDOverride is the server identifier that the relay wants its client to see
+// (RFC 5107), so that renewals come to the relay, which adds its information to
+// them; the zero Addr if it wants none. A client that has no relay cannot ask so.
+func serverIDOverride(req *dhcpv4.DHCPv4) netip.Addr {
+	information := req.Options[optRelayAgent]
+	if len(information) == 0 || !Address(req.GatewayIPAddr).IsValid() {
+		return netip.Addr{}
+	}
+	override, _ := subOption(information, subServerIDOverride)
+	return unicast(override)
 }
 
 // unicast converts an address to which a reply can go. Others, which only a
