@@ -11,15 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"strconv"
+	"sync/atomic"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/nameupdate"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
-	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
 )
 
@@ -34,69 +32,70 @@ var _ server.Plugin = (*DDNS)(nil)
 
 // DDNS runs the worker that updates DNS.
 type DDNS struct {
+	args   *arguments
 	config nameupdate.Config
 	host   *server.Host
 	log    *slog.Logger
 	site   *server.SiteFile
 	stop   context.CancelFunc
 	done   chan error
+
+	running atomic.Pointer[running] // nil before Start
 }
 
-// New reads `ddns: site=PATH server=HOST:PORT keys=PATH key=NAME`. It reads the
-// two files and contacts nobody.
+// running is what Start has begun.
+type running struct {
+	worker *nameupdate.Worker
+	leases *lease.Manager
+}
+
+// New reads its arguments, as usage has them, and the two files. It contacts
+// nobody.
 func New(args []string, host *server.Host) (server.Plugin, error) {
-	values, err := server.Args(args, "site", "server", "keys", "key")
+	a, err := parse(args)
 	if err != nil {
 		return nil, err
 	}
-	for _, key := range []string{"site", "server", "keys", "key"} {
-		if values[key] == "" {
-			return nil, fmt.Errorf("%s= is missing: expected ddns: site=PATH server=HOST:PORT keys=PATH key=NAME", key)
-		}
-	}
-	serverHost, port, err := net.SplitHostPort(values["server"])
-	if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || serverHost == "" || portErr != nil || n == 0 {
-		return nil, fmt.Errorf("server=%s: expected HOST:PORT, as in 192.0.2.2:53", values["server"])
-	}
-	keys, err := tsigkey.Load(values["keys"])
-	if err != nil {
+	d := &DDNS{args: a, host: host, log: host.Logger(name)}
+	d.config = nameupdate.Config{Routes: a.routes, Logger: d.log}
+	if d.config.Keys, err = a.zoneKeys(); err != nil {
 		return nil, err
 	}
-	key, err := tsigkey.Find(keys, values["key"])
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", values["keys"], err)
-	}
-	file, err := host.Site(values["site"])
-	if err != nil {
+	if d.site, err = host.Site(a.site); err != nil {
 		return nil, err
 	}
-	d := &DDNS{site: file, host: host, log: host.Logger(name)}
-	if open, err := tsigkey.WorldReadable(values["keys"]); err == nil && open {
-		d.log.Warn("everyone on this machine can read the keys; expected mode 0640", "file", values["keys"])
+	if open, err := tsigkey.WorldReadable(a.keys); err == nil && open {
+		d.log.Warn("everyone on this machine can read the keys; expected mode 0640", "file", a.keys)
 	}
-	d.config = nameupdate.Config{Server: values["server"], Key: key, Logger: d.log, Scope: d.scope}
-	return d, nil
+	return d, d.register(host)
 }
 
-// scope is what the address's network says in `ddns: {forward, reverse}`.
-func (d *DDNS) scope(c lease.NameChange) nameupdate.Scope {
-	network := d.site.Current().NetworkOf(c.Address)
-	if network == nil {
-		return nameupdate.Scope{}
+// resolvers are asked for the servers of zones that the arguments name none for:
+// those of the arguments, else this host's.
+func (d *DDNS) resolvers() ([]string, error) {
+	if len(d.args.resolvers) > 0 || d.args.everywhere() {
+		return d.args.resolvers, nil
 	}
-	wanted := func(s site.DDNSScope) bool { return s == site.DDNSAll || s == site.DDNSFixed && c.Owned }
-	return nameupdate.Scope{Forward: wanted(network.DDNS.Forward), Reverse: wanted(network.DDNS.Reverse)}
+	list, err := nameupdate.SystemResolvers()
+	if err != nil {
+		return nil, fmt.Errorf("%w; expected resolver=HOST or server=HOST:PORT", err)
+	}
+	return list, nil
 }
 
 // Start begins to update DNS. The leases plugin stands before this one.
-func (d *DDNS) Start(ctx context.Context) error {
+func (d *DDNS) Start(ctx context.Context) (err error) {
 	leases := d.host.Leases()
 	if leases == nil {
 		return errors.New("ddns needs the names of leases: put the leases plugin before it")
 	}
+	if d.config.Resolvers, err = d.resolvers(); err != nil {
+		return err
+	}
 	ctx, d.stop = context.WithCancel(ctx)
 	d.done = make(chan error, 1)
 	worker := nameupdate.New(d.config, leases)
+	d.running.Store(&running{worker, leases})
 	go func() { d.done <- worker.Run(ctx) }()
 	return nil
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
-	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/nameupdate"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
 	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
 )
@@ -61,9 +60,23 @@ func TestArguments(t *testing.T) {
 	}{
 		{"all", good(), ""},
 		{"the key in another spelling", good("key="+keyName, "key=DHCP.imaging.example.org"), ""},
-		{"no server", good("server=192.0.2.2:53", ""), "server= is missing"},
-		{"a server without a port", good(":53", ""), "expected HOST:PORT"},
-		{"a server without a host", good("192.0.2.2:53", ":53"), "expected HOST:PORT"},
+		{"no server: it is looked for", good("server=192.0.2.2:53", ""), ""},
+		{"a server without a port", good(":53", ""), ""},
+		{"several servers", good("192.0.2.2:53", "192.0.2.2,[2001:db8::2]:5353,2001:db8::3,ns1.example.org"), ""},
+		{"one server twice", good("192.0.2.2:53", "192.0.2.2,192.0.2.2:53"), "192.0.2.2:53 is given twice"},
+		{"too many servers", good("192.0.2.2:53", "a,b,c,d,e,f,g,h,i"), "9 servers: expected at most 8"},
+		{"a server of one zone", append(good(), "server=2.0.192.in-addr.arpa=192.0.2.3"), ""},
+		{"servers of one zone twice", append(good(), "server=a.example=192.0.2.3", "server=A.example.=192.0.2.4"), "other servers for the same zone"},
+		{"a zone without a server", append(good(), "server=a.example="), "expected server=ZONE=VALUE"},
+		{"no zone", append(good(), "server==192.0.2.3"), "expected server=ZONE=VALUE"},
+		{"a key of one zone", append(good(), "key=2.0.192.in-addr.arpa="+keyName), ""},
+		{"keys of one zone twice", append(good(), "key=other."), "another key for the same zone"},
+		{"a key of one zone that is not there", append(good(), "key=a.example=other."), "other."},
+		{"an empty key", append(good(), "key="), "key has no value"},
+		{"no key", good("key="+keyName, ""), "key= is missing"},
+		{"a resolver", good("server=", "resolver="), ""},
+		{"a resolver that is none", good("server=192.0.2.2:53", "resolver=a..b"), "resolver=a..b"},
+		{"a server without a host", good("192.0.2.2:53", ":53"), "expected HOST or HOST:PORT"},
 		{"a port that is none", good(":53", ":dns"), "expected HOST:PORT"},
 		{"a port that is too large", good(":53", ":99999"), "expected HOST:PORT"},
 		{"no such key", good("key="+keyName, "key=other."), "other."},
@@ -194,32 +207,4 @@ func serveUpdates(t *testing.T, key tsigkey.Key, updates chan<- *dns.Msg) string
 		}
 	})
 	return srv.PacketConn.LocalAddr().String()
-}
-
-func TestScope(t *testing.T) {
-	keys, _ := keyFile(t)
-	inside, outside := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("198.51.100.7")
-	tests := []struct {
-		name    string
-		network string
-		change  lease.NameChange
-		want    nameupdate.Scope
-	}{
-		{"default", "", lease.NameChange{Address: inside}, nameupdate.Scope{Forward: true, Reverse: true}},
-		{"no reverse", ", ddns: {reverse: none}", lease.NameChange{Address: inside}, nameupdate.Scope{Forward: true}},
-		{"only devices, a device", ", ddns: {forward: fixed}", lease.NameChange{Address: inside, Owned: true}, nameupdate.Scope{Forward: true, Reverse: true}},
-		{"only devices, somebody else", ", ddns: {forward: fixed}", lease.NameChange{Address: inside}, nameupdate.Scope{Reverse: true}},
-		{"no network of the file", "", lease.NameChange{Address: outside}, nameupdate.Scope{}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			p, err := New([]string{"site=" + siteFile(t, tt.network), "server=192.0.2.2:53", "keys=" + keys, "key=" + keyName}, new(server.Host))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := p.(*DDNS).scope(tt.change); got != tt.want {
-				t.Errorf("scope = %+v, want %+v", got, tt.want)
-			}
-		})
-	}
 }

@@ -37,13 +37,26 @@ func network(n *site.Network) lease.Network {
 		DeclineTime:   n.DeclineTime,
 		Authoritative: n.Authoritative,
 		DDNS:          n.DDNS.Mode != site.DDNSOff,
-		DDNSScope:     n.DDNS.Forward.String() + " " + n.DDNS.Reverse.String(),
+		Names:         lease.NamePolicy{Mode: nameModes[n.DDNS.Mode], Forward: names[n.DDNS.Forward], Reverse: names[n.DDNS.Reverse]},
 	}
 	for _, p := range n.Pools {
 		out.Pools = append(out.Pools, lease.Pool{First: p.First, Last: p.Last, Clients: clients[p.Clients], Class: p.Class})
 	}
 	return out
 }
+
+var (
+	nameModes = map[site.DDNSMode]lease.NameMode{
+		site.DDNSStrict:     lease.NamesStrict,
+		site.DDNSKeepStatic: lease.NamesKeepStatic,
+		site.DDNSLastWins:   lease.NamesLastWins,
+	}
+	names = map[site.DDNSScope]lease.Names{
+		site.DDNSAll:   lease.AllNames,
+		site.DDNSFixed: lease.DeviceNames,
+		site.DDNSNone:  lease.NoNames,
+	}
+)
 
 var clients = map[site.Clients]lease.Clients{
 	site.AnyClients:     lease.AnyClient,

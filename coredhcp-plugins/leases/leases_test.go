@@ -420,12 +420,12 @@ devices:
 					{First: addr("192.0.2.92"), Last: addr("192.0.2.92"), Clients: lease.UnknownClients},
 				},
 				LeaseTime: time.Hour, MinLeaseTime: 10 * time.Minute, MaxLeaseTime: 2 * time.Hour, DeclineTime: 3 * time.Hour,
-				Authoritative: true, DDNS: true, DDNSScope: "all all", //nolint:dupword // one word for each direction
+				Authoritative: true, DDNS: true,
 			},
 			{
 				Name: "guests", Prefix: netip.MustParsePrefix("198.51.100.0/24"),
 				LeaseTime: 12 * time.Hour, MinLeaseTime: 12 * time.Hour, MaxLeaseTime: 12 * time.Hour, DeclineTime: 24 * time.Hour,
-				DDNSScope: "all none",
+				Names: lease.NamePolicy{Reverse: lease.NoNames},
 			},
 		},
 		Reservations: []lease.Reservation{

@@ -22,7 +22,8 @@ type record struct {
 	events     uint32 // the clients' times on the address that are over (see history.go)
 	state      State
 	published  bool
-	owned      bool // name is that of a site device
+	owned      bool       // name is that of a site device
+	shows      Directions // that DNS may show of name
 }
 
 // binding is an address that is or was in use. There is one for each such address, for as long as the Manager lives; it
@@ -33,17 +34,14 @@ type binding struct {
 	sibling *binding // the next binding of the same client
 	heap    int32    // index in Manager.ends, -1 if it is not there
 	listed  bool     // in its pool's free or resting addresses
-	shown   uint16   // hours after Open when DNS was last known to show the name; unsure: tell it again
+	shown   uint16   // hours after Open when DNS was last known to show the name
 }
 
-// unsure is a binding's shown if DNS may show its name otherwise than it is to.
-const unsure = math.MaxUint16
-
-func hours(el int64) uint16 { return uint16(min(el/int64(time.Hour), unsure-1)) }
+func hours(el int64) uint16 { return uint16(min(el/int64(time.Hour), math.MaxUint16)) }
 
 // stale says whether it is time to tell DNS once more what it is to show, which repairs what others did to it.
 func (b *binding) stale(el int64) bool {
-	return b.shown == unsure || hours(el)-b.shown >= uint16(repeatAfter/time.Hour)
+	return hours(el)-b.shown >= uint16(repeatAfter/time.Hour)
 }
 
 func (r *record) free() bool { return r.state == Expired || r.state == Released }

@@ -269,7 +269,7 @@ func (m *Manager) repair(g *group) {
 func (m *Manager) encode(buf []byte, r *record, t moment) []byte {
 	s := storedBinding{
 		client: r.client.client(), state: r.state, published: r.published, owned: r.owned, infinite: r.end == never,
-		version: r.version, start: milliseconds(t.at(r.start)), seconds: r.seconds, events: r.events, port: r.port, name: r.name,
+		version: r.version, start: milliseconds(t.at(r.start)), seconds: r.seconds, events: r.events, port: r.port, name: r.name, shows: r.shows,
 	}
 	if !s.infinite {
 		s.end = millisecondsUp(t.at(r.end))

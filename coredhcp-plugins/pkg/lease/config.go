@@ -18,6 +18,7 @@ type index struct {
 	maxPerPort  int
 	maxPerNet   uint64     // 0: no bound
 	homeless    uint64     // reservations without an address
+	takes       bool       // in some networks names go to whoever comes last
 	networks    []*network // by prefix; they do not overlap
 	pools       []*pool    // by first address; they do not overlap
 	interfaces  map[string][]*network
@@ -137,6 +138,7 @@ func (x *index) addNetwork(n Network, wrong func(string, ...any)) {
 		wrong("network %q: least lease time %v is over the greatest, %v", n.Name, n.MinLeaseTime, n.MaxLeaseTime)
 	}
 	nw := &network{Network: n}
+	x.takes = x.takes || nw.takes()
 	for _, p := range n.Pools {
 		if !n.Prefix.Contains(p.First) || !n.Prefix.Contains(p.Last) || p.Last.Less(p.First) {
 			wrong("network %q: pool %v-%v: expected a range of addresses inside %v", n.Name, p.First, p.Last, n.Prefix)
@@ -293,11 +295,11 @@ func (x *index) samePools(o *index) bool {
 	return slices.EqualFunc(x.pools, o.pools, func(a, b *pool) bool { return a.first == b.first && a.last == b.last })
 }
 
-// rescoped are the networks whose names are put into DNS in another way than in o.
-func (x *index) rescoped(o *index) map[*network]bool {
+// renamed are the networks whose names are put into DNS in another way than in o.
+func (x *index) renamed(o *index) map[*network]bool {
 	again := map[*network]bool{}
 	for _, n := range x.networks {
-		if was := o.networkOf(n.Prefix.Addr()); was != nil && (was.DDNS != n.DDNS || was.DDNSScope != n.DDNSScope) {
+		if was := o.networkOf(n.Prefix.Addr()); was == nil || (was.DDNS != n.DDNS || was.Names != n.Names) {
 			again[n] = true
 		}
 	}

@@ -406,7 +406,7 @@ func (m *Manager) draw(w *asker, n *network, a netip.Addr, b *binding) record {
 	r.version = old.version
 	if same && old.state == Active && r.name == old.name {
 		r.name = old.name // one string, not two
-		r.published = old.published
+		r.published, r.shows = old.published, old.shows
 	}
 	return r
 }
@@ -414,9 +414,6 @@ func (m *Manager) draw(w *asker, n *network, a netip.Addr, b *binding) record {
 // name is what DNS shall show for the lease, and whether it is a site device's name. A client that says nothing keeps the
 // name that it has, and so does one that says another so often that DNS cannot follow.
 func (m *Manager) name(w *asker, n *network, a netip.Addr, same bool, old *record) (name string, owned bool) {
-	if !n.DDNS {
-		return "", false
-	}
 	if r := w.reservation; r != nil {
 		if !r.Publish {
 			return "", false
@@ -435,7 +432,7 @@ func (m *Manager) name(w *asker, n *network, a netip.Addr, same bool, old *recor
 	} else if w.Hostname == "" {
 		name = present
 	}
-	if _, taken := m.conf.hostnames[name]; taken || len(name) > 254 {
+	if _, taken := m.conf.hostnames[name]; taken || len(name) > 254 || name != present && n.takes() && len(m.shared[name]) >= maxShared {
 		return "", false
 	}
 	return name, false
@@ -456,12 +453,13 @@ func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 	if tell {
 		m.version++
 		r.published, r.version = false, m.version
+		r.shows |= n.directions(r.owned)
 	}
 	if b.state != 0 && (!same || b.state != Active) && m.tellPast(b, w.t) {
 		r.events++
 	}
 	if r.name != "" && !r.published {
-		m.dropRemoval(removalKey(r.name, a, r.client.key()))
+		r.shows |= m.takeBack(r.name, b, r.client)
 	}
 	m.change(b, r, w.t)
 	if tell {
@@ -496,7 +494,7 @@ func (m *Manager) finish(b *binding, s State, end int64, t moment) {
 	r.state, r.end = s, end
 	if r.name != "" {
 		m.dropName(b, t)
-		r.name, r.published, r.owned = "", false, false
+		r.name, r.published, r.owned, r.shows = "", false, false, 0
 		r.version = m.version
 	}
 	m.change(b, r, t)

@@ -35,6 +35,8 @@ const (
 	flagOwned     = 1 << 1
 	flagInfinite  = 1 << 2
 	flagPort      = 1 << 3
+	flagNoForward = 1 << 4 // DNS does not show the name's address
+	flagNoReverse = 1 << 5 // DNS does not show the address's name
 )
 
 // storedBinding is a binding as it is on disk, its times those of the wall clock.
@@ -46,8 +48,9 @@ type storedBinding struct {
 	version          uint64
 	start, end       int64 // Unix milliseconds; end 0 if infinite
 	seconds          uint32
-	events           uint32 // those that the address has had
-	port             uint64 // hash of the Query.Port that the lease counts at; 0: at none
+	events           uint32     // those that the address has had
+	port             uint64     // hash of the Query.Port that the lease counts at; 0: at none
+	shows            Directions // of name; none where that is ""
 	device, name     string
 }
 
@@ -86,6 +89,12 @@ func (s *storedBinding) append(b []byte) []byte {
 	}
 	if s.port != 0 {
 		flags |= flagPort
+	}
+	if s.name != "" && s.shows&Forward == 0 {
+		flags |= flagNoForward
+	}
+	if s.name != "" && s.shows&Reverse == 0 {
+		flags |= flagNoReverse
 	}
 	b = append(b, bindingVersion, byte(s.state), flags)
 	b = binary.AppendUvarint(b, s.version)
@@ -142,7 +151,16 @@ func decodeBinding(value []byte) (storedBinding, error) {
 	s.device = d.text("device", math.MaxUint8)
 	s.name = d.text("name", math.MaxUint8)
 	d.end()
-	most := byte(flagPort<<1 - 1)
+	if s.name != "" {
+		s.shows = both
+	}
+	if flags&flagNoForward != 0 {
+		s.shows &^= Forward
+	}
+	if flags&flagNoReverse != 0 {
+		s.shows &^= Reverse
+	}
+	most := byte(flagNoReverse<<1 - 1)
 	if old {
 		most = flagPort - 1
 	}
@@ -150,6 +168,7 @@ func decodeBinding(value []byte) (storedBinding, error) {
 	d.expect(flags <= most, "flags %#x: expected at most %#x", flags, most)
 	d.expect(!s.infinite || s.end == 0 && (s.state == Active || s.state == Declined), "an end of what is infinite, or of what is free none")
 	d.expect(s.state == Active || s.name == "", "name %q of an address that nobody holds", s.name)
+	d.expect(s.name != "" || flags&(flagNoForward|flagNoReverse) == 0, "flags %#x of a lease without a name", flags)
 	return s, d.err
 }
 
@@ -200,6 +219,7 @@ type removal struct {
 	client  packed
 	version uint64
 	owned   bool
+	shows   Directions // that DNS may show
 }
 
 // key is the removal's key on disk and in Manager.removals.
@@ -227,6 +247,12 @@ func (r *removal) append(b []byte) []byte {
 	if r.owned {
 		flags |= flagOwned
 	}
+	if r.shows&Forward == 0 {
+		flags |= flagNoForward
+	}
+	if r.shows&Reverse == 0 {
+		flags |= flagNoReverse
+	}
 	b = append(b, removalVersion, flags)
 	b = binary.AppendUvarint(b, r.version)
 	b = appendAddr(b, r.addr)
@@ -241,12 +267,19 @@ func decodeRemoval(value []byte) (removal, error) {
 	d.version("removal", removalVersion)
 	flags := d.octet("flags")
 	r.owned = flags&flagOwned != 0
+	r.shows = both
+	if flags&flagNoForward != 0 {
+		r.shows &^= Forward
+	}
+	if flags&flagNoReverse != 0 {
+		r.shows &^= Reverse
+	}
 	r.version = d.uvarint("version")
 	addr := d.text("address", 16)
 	c := d.client()
 	r.name = d.text("name", math.MaxUint8)
 	d.end()
-	d.expect(flags&^flagOwned == 0, "flags %#x: expected 0 or %#x", flags, flagOwned)
+	d.expect(flags&^(flagOwned|flagNoForward|flagNoReverse) == 0, "flags %#x: expected none but %#x", flags, flagOwned|flagNoForward|flagNoReverse)
 	d.expect(r.name != "", "no name")
 	a, ok := netip.AddrFromSlice([]byte(addr))
 	d.expect(ok && !a.Is4In6(), "address: expected 4 or 16 octets, found %d", len(addr))

@@ -15,7 +15,7 @@ import (
 func sampleBinding() storedBinding {
 	return storedBinding{
 		client: Client{1, mac(1), "\x01\x02"}, state: Active, published: true, version: 300, start: 1_700_000_000_000,
-		end: 1_700_003_600_001, seconds: 3600, events: 7, port: hashPort("eth0"), device: "ct1", name: "ct1.imaging.example.org.",
+		end: 1_700_003_600_001, seconds: 3600, events: 7, port: hashPort("eth0"), device: "ct1", name: "ct1.imaging.example.org.", shows: both,
 	}
 }
 
@@ -29,8 +29,10 @@ func sampleEvent() storedEvent {
 func TestEncoding(t *testing.T) {
 	infinite, free := sampleBinding(), sampleBinding()
 	infinite.infinite, infinite.end, infinite.owned = true, 0, true
-	free.state, free.name, free.client, free.port = Released, "", Client{6, mac(2), ""}, 0
-	for _, s := range []storedBinding{sampleBinding(), infinite, free} {
+	free.state, free.name, free.client, free.port, free.shows = Released, "", Client{6, mac(2), ""}, 0, 0
+	forward, reverse := sampleBinding(), sampleBinding()
+	forward.shows, reverse.shows = Forward, Reverse
+	for _, s := range []storedBinding{sampleBinding(), infinite, free, forward, reverse} {
 		got, err := decodeBinding(s.append(nil))
 		if err != nil || got != s {
 			t.Errorf("wrote %+v, read %+v: %v", s, got, err)
@@ -40,7 +42,7 @@ func TestEncoding(t *testing.T) {
 	if got, err := decodeEvent(e.append(nil)); err != nil || got != e {
 		t.Errorf("wrote %+v, read %+v: %v", e, got, err)
 	}
-	r := removal{name: "ws1.example.org.", addr: addr("192.0.2.7"), client: pack(client(7)), version: 9, owned: true}
+	r := removal{name: "ws1.example.org.", addr: addr("192.0.2.7"), client: pack(client(7)), version: 9, owned: true, shows: Reverse}
 	if got, err := decodeRemoval(r.append(nil)); err != nil || got != r {
 		t.Errorf("wrote %+v, read %+v: %v", r, got, err)
 	}
@@ -79,7 +81,7 @@ func TestForeignData(t *testing.T) {
 		{"name of a free address", key, edit(func(s *storedBinding) { s.state = Expired }), []string{"nobody holds"}},
 		{"a free address for ever", key, edit(func(s *storedBinding) { s.infinite, s.state, s.name = true, Expired, "" }), []string{"infinite"}},
 		{"format 1, infinite with an end", key, append([]byte{1, 1, 4, 0, 0, 2}, format1[6:]...), []string{"infinite"}},
-		{"flags", key, append([]byte{2, 1, 0x18}, value[3:]...), []string{"flags 0x18"}},
+		{"flags", key, append([]byte{2, 1, 0x48}, value[3:]...), []string{"flags 0x48"}},
 		{"format 1, flags", key, append([]byte{1, 1, 8}, append([]byte{0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}, format1[7:]...)...), []string{"flags 0x8"}},
 		{"no port", key, bytes.Replace(value, binary.BigEndian.AppendUint64(nil, good.port), make([]byte, 8), 1), []string{"port"}},
 		{"long number", key, append([]byte{1, 1, 0, 0x80, 0x00}, value[5:]...), []string{"version", "shortest form"}},

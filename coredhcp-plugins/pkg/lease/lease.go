@@ -79,9 +79,7 @@ type Network struct {
 	DeclineTime   time.Duration // how long a declined address rests; zero: DefaultDeclineTime
 	Authoritative bool          // answer Nak, instead of nothing, to a client that asks for an address there is no record of
 	DDNS          bool          // leases of this network have names in DNS
-	// DDNSScope is what else says how names are put into DNS, as the caller writes it. When it changes by Reload, renewals
-	// have the names of the network put there again.
-	DDNSScope string
+	Names         NamePolicy    // how they are put there
 }
 
 // Pool is a range of addresses inside a network, both ends included, and who may have one of them.
@@ -193,10 +191,13 @@ type Lease struct {
 	State   State
 	Start   time.Time // when the client got it
 	Expires time.Time // when it ends, or did; zero: infinite
-	// Name is the FQDN that DNS shall show for the address while it is held; "" none.
+	// Name is the FQDN of whoever holds the address, which DNS shall show as far as the network says; "" none.
 	Name      string
-	Published bool   // DNS is known to show Name; once a day a renewal has it told again
-	Version   uint64 // changes whenever what DNS shall show changes
+	Published bool // DNS is known to show Name; once a day a renewal has it told again
+	// NameState is what became of Name in DNS, and NameTrouble why it is not shown; only Lease and Leases tell them.
+	NameState   NameState
+	NameTrouble string
+	Version     uint64 // changes whenever what DNS shall show changes
 }
 
 // Event is one client's time on one address. Renewals extend it; it does not change any more once State is not Active.
@@ -238,7 +239,7 @@ type CommitInfo struct {
 	Err          error         // why it is not; nil if it is
 }
 
-// NameChange is one thing to be made true in DNS.
+// NameChange is one thing to be made true in DNS. A direction that is neither in Make nor in Unmake was never shown.
 type NameChange struct {
 	Remove    bool // the name must no longer have this address; else it must
 	Name      string
@@ -246,6 +247,9 @@ type NameChange struct {
 	Client    Client        // whose DHCID guards the name (RFC 4701)
 	Owned     bool          // the name of a site device: it may replace whatever stands there
 	LeaseTime time.Duration // of the lease, for the TTL; Infinite if it never ends; zero with Remove
+	Mode      NameMode      // whose the name is if it stands there already; with Remove always strict
+	Make      Directions    // that DNS must show; none with Remove
+	Unmake    Directions    // that DNS must not show; both with Remove
 	Version   uint64
 }
 

@@ -46,6 +46,7 @@ type Manager struct {
 	bindings      map[netip.Addr]*binding
 	clients       map[string]*binding            // by Key; the first of a client's bindings
 	owned         map[string][]*binding          // bindings with the name of a site device, by name
+	shared        map[string][]*binding          // bindings of other names that go to whoever comes last (sharedName), by name
 	declined      map[HardwareAddress][]*binding // resting, by who declined them
 	ends          endQueue
 	ports         map[uint64]portUse // by hash of Query.Port
@@ -63,6 +64,7 @@ type Manager struct {
 	runUntil      int64      // what Run waits for
 	base          time.Time  // the wall clock's time of Open, as the times on disk have it
 	moved         []*binding // whose times on disk are to be written again, since the wall clock was set
+	renaming      []*binding // of networks whose NamePolicy changed, that were not looked at since, the newest last
 }
 
 // Open opens the lease database in dir, or creates it, and reads all leases in one pass. The directory belongs to one
@@ -77,7 +79,7 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 	m := &Manager{
 		clock: o.Now, wall: o.wall, log: o.Logger, tell: o.Committed, conf: x, maxOffers: MaxOffers,
 		wake: make(chan struct{}, 1), committed: make(chan struct{}),
-		bindings: map[netip.Addr]*binding{}, clients: map[string]*binding{}, owned: map[string][]*binding{}, declined: map[HardwareAddress][]*binding{},
+		bindings: map[netip.Addr]*binding{}, clients: map[string]*binding{}, owned: map[string][]*binding{}, shared: map[string][]*binding{}, declined: map[HardwareAddress][]*binding{},
 		ports: map[uint64]portUse{}, offers: newOffers(), removals: map[string]*removal{}, chosen: map[netip.Addr]int{}, names: newNameQueue(), next: &group{done: make(chan struct{})},
 		dirty: map[*binding]*pending{}, dirtyRemovals: map[string]int{}, runUntil: math.MaxInt64,
 	}
@@ -167,12 +169,14 @@ func (m *Manager) load() error {
 	m.listAll(idle)
 	// A lease and a removal of what it shows cannot both be true: that the removal was done, or taken back, was lost.
 	t := m.now()
-	for key, r := range m.removals {
+	for _, r := range m.removals {
 		if b := m.bindings[r.addr]; b != nil && b.state == Active && b.name == r.name && b.client.key() == r.client.key() {
-			m.dropRemoval(key)
+			b.shows |= m.takeBack(b.name, b, b.client)
 			m.republish(b, t)
 		}
 	}
+	// The policy may have changed while the server was not running.
+	m.renaming = m.collect(func(b *binding) bool { return b.published && !m.isRight(b) })
 	for _, b := range unpublished {
 		m.names.settleBinding(m, b)
 	}
@@ -201,7 +205,7 @@ func (m *Manager) loadBinding(key, value []byte, wall time.Time, devices map[str
 	}
 	r := record{
 		client: pack(s.client), name: s.name, version: s.version, seconds: s.seconds, events: s.events, port: s.port, state: s.state,
-		published: s.published, owned: s.owned,
+		published: s.published, owned: s.owned, shows: s.shows,
 		start: int64(time.UnixMilli(s.start).Sub(wall)), end: never,
 	}
 	if !s.infinite {
@@ -279,12 +283,12 @@ func (m *Manager) Reload(c Config) error {
 		}
 		m.listAll(idle)
 	}
-	if again := x.rescoped(old); len(again) > 0 {
-		for _, b := range m.bindings {
-			if again[x.networkOf(b.addr)] {
-				b.shown = unsure
-			}
-		}
+	if x.takes || old.takes {
+		m.reshare()
+	}
+	if again := x.renamed(old); len(again) > 0 {
+		m.renaming = m.collect(func(b *binding) bool { return again[x.networkOf(b.addr)] || !m.isRight(b) })
+		m.wakeRun(m.last)
 	}
 	for next := m.offers.first; next != nil; {
 		o := next
@@ -362,6 +366,9 @@ func (m *Manager) expire() (*group, time.Duration, error) {
 	if n > 0 {
 		return m.submit(true), 0, nil
 	}
+	if g := m.renamed(t); g != nil {
+		return g, 0, nil
+	}
 	if g := m.restate(t); g != nil {
 		return g, 0, nil
 	}
@@ -404,7 +411,9 @@ func (m *Manager) Lease(a netip.Addr) (Lease, bool) {
 	if r.state == 0 {
 		return Lease{}, false
 	}
-	return m.lease(a, &r, m.now()), true
+	l := m.lease(a, &r, m.now())
+	m.tellName(&l)
+	return l, true
 }
 
 // Leases iterates all bindings in the order of their addresses, as they were on disk at one moment; it holds nobody up,
@@ -426,12 +435,15 @@ func (m *Manager) Leases() iter.Seq2[Lease, error] {
 				return err
 			})
 			m.mu.Lock()
-			conf := m.conf
-			m.mu.Unlock()
-			for _, l := range page {
-				if n := conf.networkOf(l.Address); n != nil {
+			for i := range page {
+				l := &page[i]
+				if n := m.conf.networkOf(l.Address); n != nil {
 					l.Network = n.Name
 				}
+				m.tellName(l)
+			}
+			m.mu.Unlock()
+			for _, l := range page {
 				if !yield(l, nil) {
 					return
 				}

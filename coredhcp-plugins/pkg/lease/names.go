@@ -20,6 +20,10 @@ type nameQueue struct {
 	taken   map[netip.Addr]*chain
 	blocked map[netip.Addr][]*chain // the next change is about an address that is taken
 	signal  chan struct{}
+
+	count     int    // changes that wait
+	conflicts int    // of these: those whose trouble is a conflict
+	ages      []aged // changes in the order in which they came, some of which are over
 }
 
 // chain is the changes of one name.
@@ -42,6 +46,7 @@ type waiting struct {
 	key     string
 	version uint64
 	after   int64 // not to be taken before, nanoseconds since Open
+	why     *Trouble
 }
 
 func newNameQueue() nameQueue {
@@ -54,12 +59,12 @@ func newNameQueue() nameQueue {
 
 // settleBinding makes the queue agree with a binding that has no uncommitted change. Caller holds the Manager's mu.
 func (q *nameQueue) settleBinding(m *Manager, b *binding) {
-	want := b.state == Active && b.name != "" && !b.published && !m.superseded(b)
+	want := b.state == Active && b.name != "" && !b.published && b.shows|m.wanted(b) != 0 && !m.superseded(b)
 	if c := q.adding[b]; c != nil {
 		i := c.find(b, "")
 		stays := want && c.name == b.name && c.waiting[i].version == b.version
 		if !stays {
-			c.remove(i)
+			q.remove(c, i)
 			delete(q.adding, b)
 		}
 		q.place(m, c)
@@ -81,7 +86,7 @@ func (q *nameQueue) settleRemoval(m *Manager, key string) {
 		if i := c.find(nil, key); i >= 0 {
 			stays := r != nil && c.waiting[i].version == r.version
 			if !stays {
-				c.remove(i)
+				q.remove(c, i)
 			}
 			q.place(m, c)
 			if stays {
@@ -102,6 +107,8 @@ func (q *nameQueue) add(m *Manager, name string, w waiting) *chain {
 		q.chains[name] = c
 	}
 	c.waiting = append(c.waiting, w)
+	q.count++
+	q.age(c, w.version, m.last)
 	q.place(m, c)
 	return c
 }
@@ -117,7 +124,9 @@ func (c *chain) find(b *binding, key string) int {
 	return -1
 }
 
-func (c *chain) remove(i int) {
+func (q *nameQueue) remove(c *chain, i int) {
+	q.explain(&c.waiting[i], nil)
+	q.count--
 	last := len(c.waiting) - 1
 	c.waiting[i] = c.waiting[last]
 	c.waiting[last] = waiting{}
@@ -236,13 +245,18 @@ func (m *Manager) nameChange(w *waiting) NameChange {
 	if w.b == nil {
 		r := m.removals[w.key]
 		return NameChange{
-			Remove: true, Name: r.name, Address: r.addr, Client: r.client.client(), Owned: r.owned, Version: r.version,
+			Remove: true, Name: r.name, Address: r.addr, Client: r.client.client(), Owned: r.owned, Unmake: r.shows, Version: r.version,
 		}
 	}
-	return NameChange{
+	c := NameChange{
 		Name: w.b.name, Address: w.b.addr, Client: w.b.client.client(), Owned: w.b.owned,
-		LeaseTime: w.b.duration(), Version: w.b.version,
+		LeaseTime: w.b.duration(), Make: m.wanted(w.b), Version: w.b.version,
 	}
+	c.Unmake = w.b.shows &^ c.Make
+	if n := m.conf.networkOf(w.b.addr); n != nil {
+		c.Mode = n.Names.Mode
+	}
+	return c
 }
 
 // NameChanges is signalled when TakeNameChanges may return something new. It holds one signal, which may come without
@@ -272,7 +286,7 @@ func (m *Manager) ConfirmNameChange(c NameChange) error {
 		m.names.place(m, ch)
 		return nil
 	}
-	if c.Owned { // it replaced what others of the device had there
+	if (c.Owned || c.Mode != NamesStrict) && c.Make == both { // it replaced what others had there
 		for _, w := range ch.waiting {
 			if r := m.removals[w.key]; w.b == nil && r != nil && r.addr == c.Address && r.client.key() != c.Client.Key() {
 				m.dropRemoval(w.key)
@@ -282,7 +296,7 @@ func (m *Manager) ConfirmNameChange(c NameChange) error {
 	}
 	if b := m.bindings[c.Address]; b != nil && b.version == c.Version && b.state == Active && !b.published && !m.superseded(b) {
 		r := b.record
-		r.published = true
+		r.published, r.shows = c.Make != 0, c.Make
 		b.shown = hours(t.el)
 		m.change(b, r, t)
 		m.submit(false)
@@ -295,6 +309,11 @@ func (m *Manager) ConfirmNameChange(c NameChange) error {
 func (m *Manager) ReturnNameChange(c NameChange, retryAt time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.giveBack(c, retryAt, nil)
+}
+
+// giveBack ends the time in which a change is out; why is nil if nothing is known that was not before. Caller holds mu.
+func (m *Manager) giveBack(c NameChange, retryAt time.Time, why *Trouble) {
 	m.now()
 	ch := m.names.untake(m, c)
 	if ch == nil {
@@ -303,6 +322,9 @@ func (m *Manager) ReturnNameChange(c NameChange, retryAt time.Time) {
 	for i := range ch.waiting {
 		if w := &ch.waiting[i]; w.version == c.Version {
 			w.after = m.elapsed(retryAt)
+			if why != nil {
+				m.names.explain(w, why)
+			}
 		}
 	}
 	m.names.place(m, ch)

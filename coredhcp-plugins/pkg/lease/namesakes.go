@@ -3,36 +3,79 @@ package lease
 import "slices"
 
 // DNS has one address for a name. A client that roams holds leases on several wires with one name, and so do the network
-// interfaces of one device. Of such namesakes DNS is to show the one with the highest version, which was given last; the
+// interfaces of one device; and where a network's NamePolicy has names go to whoever comes last, so do strangers. Of such
+// namesakes DNS is to show the one with the highest version, which was given last; the
 // others are superseded: unpublished, and not in the queue for DNS. When the one that is shown ends, the next takes its
 // place.
 
-// namesakes are the bindings whose name is, in DNS, the same client's or device's as that of b. Caller holds mu.
+// maxShared bounds the leases of one name that strangers choose, so that looking at them all costs little.
+const maxShared = 64
+
+// sharedName is the name of a record if it goes to whoever comes last, and is no device's; else "". Caller holds mu.
+func (m *Manager) sharedName(b *binding, r *record) string {
+	if r.owned || r.name == "" || !m.conf.takes {
+		return ""
+	}
+	if n := m.conf.networkOf(b.addr); n != nil && n.takes() {
+		return r.name
+	}
+	return ""
+}
+
+// reshare finds Manager.shared anew, after a reload. Caller holds mu.
+func (m *Manager) reshare() {
+	clear(m.shared)
+	for _, b := range m.bindings {
+		if name := m.sharedName(b, &b.record); name != "" {
+			m.shared[name] = append(m.shared[name], b)
+		}
+	}
+}
+
+// owners are the bindings that a name of a device, or one that goes to whoever comes last, belongs to; nil if that of the
+// binding is neither. Caller holds mu.
+func (m *Manager) owners(b *binding) []*binding {
+	if b.owned {
+		return m.owned[b.name]
+	}
+	return m.shared[m.sharedName(b, &b.record)]
+}
+
+// namesakes are the bindings whose name is, in DNS, the same client's or device's as that of b, or whoever's comes last.
+// Caller holds mu.
 func (m *Manager) namesakes(b *binding) []*binding {
+	if b.state != Active || b.name == "" {
+		return nil
+	}
 	var list []*binding
-	switch {
-	case b.state != Active || b.name == "":
-	case b.owned:
-		for _, o := range m.owned[b.name] {
-			if o != b {
+	if all := m.owners(b); all != nil {
+		for _, o := range all {
+			if o != b && m.wanted(o)&Forward != 0 {
 				list = append(list, o)
 			}
 		}
-	default:
+	} else {
 		for o := m.clients[b.client.key()]; o != nil; o = o.sibling {
-			if o != b && o.state == Active && !o.owned && o.name == b.name {
+			if o != b && o.state == Active && !o.owned && o.name == b.name && m.wanted(o)&Forward != 0 {
 				list = append(list, o)
 			}
 		}
 	}
+	if len(list) > 0 && m.wanted(b)&Forward == 0 {
+		return nil
+	}
 	return list
 }
 
-// index gives a binding another record and keeps what is counted and found by it: Manager.owned, Manager.declined,
+// index gives a binding another record and keeps what is counted and found by it: Manager.owned, Manager.shared, Manager.declined,
 // Manager.ports and Stats. Caller holds mu.
 func (m *Manager) index(b *binding, r record) {
 	if b.owned && (!r.owned || b.name != r.name) {
 		without(m.owned, b.name, b)
+	}
+	was, is := m.sharedName(b, &b.record), m.sharedName(b, &r)
+	if was != "" && was != is {
+		without(m.shared, was, b)
 	}
 	if b.state == Declined && (r.state != Declined || b.client != r.client) {
 		without(m.declined, b.client.hardware(), b)
@@ -52,6 +95,9 @@ func (m *Manager) index(b *binding, r record) {
 	}
 	if r.owned && (!old.owned || old.name != r.name) {
 		m.owned[r.name] = append(m.owned[r.name], b)
+	}
+	if is != "" && is != was {
+		m.shared[is] = append(m.shared[is], b)
 	}
 	if r.state == Declined && (old.state != Declined || old.client != r.client) {
 		h := r.client.hardware()
@@ -108,6 +154,7 @@ func (m *Manager) republish(b *binding, t moment) {
 	r := b.record
 	m.version++
 	r.published, r.version = false, m.version
+	r.shows |= m.wanted(b)
 	m.change(b, r, t)
 }
 
@@ -118,12 +165,29 @@ func (m *Manager) dropName(b *binding, t moment) {
 		m.republish(n, t)
 	}
 	m.version++
-	m.addRemoval(&removal{name: b.name, addr: b.addr, client: b.client, version: m.version, owned: b.owned})
+	if b.shows != 0 {
+		m.addRemoval(&removal{name: b.name, addr: b.addr, client: b.client, version: m.version, owned: b.owned, shows: b.shows})
+	}
 }
 
-// overtaken says whether another client of a device is to have in DNS what a removal is about. Its addition replaces what
+// takeBack takes a removal back, since what it is about becomes that of a lease again, and returns what DNS may still
+// show of it. Caller holds mu.
+func (m *Manager) takeBack(name string, b *binding, c packed) Directions {
+	key := removalKey(name, b.addr, c.key())
+	r := m.removals[key]
+	if r == nil {
+		return 0
+	}
+	m.dropRemoval(key)
+	return r.shows
+}
+
+// overtaken says whether another client of a device, or of a name that is shared, is to have in DNS what a removal is about. Its addition replaces what
 // is there, so that the name is never missing, and makes the removal needless; should it end before that, the removal is
 // what is left to do. Caller holds mu.
 func (m *Manager) overtaken(r *removal) bool {
-	return slices.ContainsFunc(m.owned[r.name], func(b *binding) bool { return b.addr == r.addr && b.client.key() != r.client.key() })
+	takes := func(b *binding) bool {
+		return b.addr == r.addr && m.wanted(b) == both && b.client.key() != r.client.key()
+	}
+	return slices.ContainsFunc(m.owned[r.name], takes) || slices.ContainsFunc(m.shared[r.name], takes)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
 	"github.com/miekg/dns"
 )
 
@@ -27,6 +28,7 @@ type fakeQueue struct {
 	done       int
 	takings    int
 	confirmErr error
+	why        lease.Trouble // of the last failure
 }
 
 type item struct {
@@ -88,6 +90,13 @@ func (q *fakeQueue) ConfirmNameChange(c lease.NameChange) error {
 	return nil
 }
 
+func (q *fakeQueue) FailNameChange(c lease.NameChange, retryAt time.Time, why lease.Trouble) {
+	q.ReturnNameChange(c, retryAt)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.why = why
+}
+
 func (q *fakeQueue) ReturnNameChange(c lease.NameChange, retryAt time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -116,7 +125,7 @@ func numbered(first, n int, zone string) []lease.NameChange {
 		addr := netip.AddrFrom4([4]byte{192, 0, byte(2 + i>>8), byte(i)})
 		changes = append(changes, lease.NameChange{
 			Name: fmt.Sprintf("pc%d.%s", i, zone), Address: addr, Version: uint64(i),
-			Client: lease.Client{HardwareType: 1, HardwareAddr: fmt.Sprint(i)}, LeaseTime: time.Hour,
+			Client: lease.Client{HardwareType: 1, HardwareAddr: fmt.Sprint(i)}, LeaseTime: time.Hour, Make: both,
 		})
 	}
 	return changes
@@ -176,8 +185,7 @@ func runWorker(t *testing.T, respond func(zone string) (int, error)) *bench {
 		}
 		return respond(m.Question[0].Name)
 	}}
-	b.Worker = New(Config{Server: "192.0.2.2:53", Logger: slog.New(slog.NewTextHandler(b.log, nil))}, b.queue)
-	b.ex, b.zones = b.dns, newZones(b.dns, "192.0.2.2:53")
+	b.Worker = newWorker(Config{Logger: slog.New(slog.NewTextHandler(b.log, nil))}.withDefaults(), b.queue, routesTo(b.dns))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()
@@ -210,6 +218,20 @@ func (b *bench) expect(t *testing.T, waiting, done int) {
 	}
 }
 
+func (b *bench) down() bool { s := b.Stats(); return s.Down() }
+
 func (b *bench) lines(part string) int { return strings.Count(b.log.String(), part) }
 
 var errTimeout = &serverError{server: "192.0.2.2:53", err: errors.New("timeout")}
+
+const both = lease.Forward | lease.Reverse
+
+// routesTo has one server for all zones.
+func routesTo(ex exchanger) *routes {
+	return &routes{
+		routes: []Route{{".", []string{"192.0.2.2:53"}}}, made: make(map[string]*upstream),
+		dial: func(string, tsigkey.Key, bool) exchanger { return ex },
+	}
+}
+
+func zonesOf(ex exchanger) *zones { return newZones(routesTo(ex).of) }

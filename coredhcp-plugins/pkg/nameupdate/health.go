@@ -102,6 +102,7 @@ type journal struct {
 	said      map[string]bool
 	conflicts map[string]bool // by name
 	problems  map[string]*problem
+	texts     map[string]string
 }
 
 type problem struct {
@@ -110,7 +111,7 @@ type problem struct {
 }
 
 func newJournal(l *slog.Logger) *journal {
-	return &journal{logger: l, said: make(map[string]bool), conflicts: make(map[string]bool), problems: make(map[string]*problem)}
+	return &journal{logger: l, said: make(map[string]bool), conflicts: make(map[string]bool), problems: make(map[string]*problem), texts: make(map[string]string)}
 }
 
 func (j *journal) line(level slog.Level, message string, args ...any) {
@@ -140,6 +141,18 @@ func (j *journal) resolved(c lease.NameChange) bool {
 	was := j.conflicts[c.Name]
 	delete(j.conflicts, c.Name)
 	return was
+}
+
+// intern returns one string for all that are equal.
+func (j *journal) intern(text string) string {
+	if kept, ok := j.texts[text]; ok {
+		return kept
+	}
+	if len(j.texts) >= maxRemembered {
+		clear(j.texts)
+	}
+	j.texts[text] = text
+	return text
 }
 
 func remember(m map[string]bool, key string) {

@@ -37,6 +37,17 @@ func replaceOwn(zone string, e entry) *dns.Msg {
 	return m
 }
 
+// takeDynamic gives a name that was put there for some client, as its DHCID record
+// tells, to this one. NXDOMAIN: the name is gone; NXRRSET: it has none.
+func takeDynamic(zone string, e entry) *dns.Msg {
+	m := newUpdate(zone)
+	m.NameUsed([]dns.RR{e.any()})
+	m.RRsetUsed([]dns.RR{e.dhcidRR(e.name)})
+	m.RemoveRRset([]dns.RR{e.address(), e.dhcidRR(e.name)})
+	m.Insert([]dns.RR{e.address(), e.dhcidRR(e.name)})
+	return m
+}
+
 // takeName gives the name to this client whoever has it, and leaves records of
 // other types alone. An alias cannot stand beside an address and a server would
 // drop the address silently (RFC 2136 section 3.4.2.2), so that one must not be

@@ -215,11 +215,11 @@ var (
 )
 
 func change(name, addr string, client lease.Client) lease.NameChange {
-	return lease.NameChange{Name: name, Address: netip.MustParseAddr(addr), Client: client, LeaseTime: time.Hour}
+	return lease.NameChange{Name: name, Address: netip.MustParseAddr(addr), Client: client, LeaseTime: time.Hour, Make: both}
 }
 
 func removal(c lease.NameChange) lease.NameChange {
-	c.Remove, c.LeaseTime = true, 0
+	c.Remove, c.LeaseTime, c.Make, c.Unmake = true, 0, 0, both
 	return c
 }
 

@@ -19,6 +19,7 @@ package nameupdate
 
 import (
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
@@ -35,26 +36,28 @@ type Queue interface {
 	NameChanges() <-chan struct{}
 	// ConfirmNameChange says that DNS is as the change wants it.
 	ConfirmNameChange(lease.NameChange) error
-	// ReturnNameChange gives a change back; it is not to be taken before retryAt.
+	// ReturnNameChange gives a change back that was not tried; it is not to be taken before retryAt.
 	ReturnNameChange(c lease.NameChange, retryAt time.Time)
+	// FailNameChange gives a change back that failed, and says why.
+	FailNameChange(c lease.NameChange, retryAt time.Time, why lease.Trouble)
 }
 
 var _ Queue = (*lease.Manager)(nil)
 
-// Config says where and how to update. Only Server is required.
+// Config says where and how to update.
 type Config struct {
-	// Server is HOST:PORT of the primary server of all zones, the host best as an
-	// address: a host name is looked up for every exchange.
-	Server string
-	// Key signs the updates. The zero Key sends them unsigned, for servers that
+	// Routes say which servers take the updates of which zones, hosts best as
+	// addresses: a host name is looked up again and again.
+	Routes []Route
+	// Keys sign the updates. What no key is for is sent unsigned, for servers that
 	// admit by address.
-	Key tsigkey.Key
+	Keys []ZoneKey
+	// Resolvers, as HOST:PORT, are asked for the primary servers of zones that
+	// Routes has none for.
+	Resolvers []string
 	// TTL gives the TTL of a lease's records; it is called concurrently. Default:
 	// the function TTL.
 	TTL func(leaseTime time.Duration) time.Duration
-	// Scope says which of the two directions of a change to make. Default: both.
-	// It is asked about additions; what was added once is always removed.
-	Scope func(c lease.NameChange) Scope
 	// Logger gets one line for each lasting problem. Default: none.
 	Logger *slog.Logger
 	// Timeout is how long one try waits for its answer, and a TCP exchange in
@@ -66,14 +69,6 @@ type Config struct {
 	// InFlight is how many changes are worked on at once. Default 32.
 	InFlight int
 }
-
-// Scope is what DNS shall show of a lease.
-type Scope struct {
-	Forward bool // the address under the name
-	Reverse bool // the name under the address
-}
-
-var both = Scope{Forward: true, Reverse: true}
 
 // Bounds of what the default TTL gives.
 const (
@@ -95,15 +90,27 @@ func TTL(leaseTime time.Duration) time.Duration {
 // before Run.
 func New(c Config, q Queue) *Worker {
 	c = c.withDefaults()
-	return newWorker(c, q, &client{server: c.Server, key: c.Key, timeout: c.Timeout, tries: c.Tries})
+	r := &routes{routes: c.Routes, keys: c.Keys, made: make(map[string]*upstream)}
+	r.dial = func(server string, key tsigkey.Key, alone bool) exchanger {
+		tries := c.Tries
+		if !alone { // the next one is asked sooner
+			tries = min(tries, 2)
+		}
+		return &client{server: server, key: key, timeout: c.Timeout, tries: tries}
+	}
+	if len(c.Resolvers) > 0 {
+		up := &upstream{name: strings.Join(c.Resolvers, ",")}
+		for _, s := range c.Resolvers {
+			up.servers = append(up.servers, r.dial(s, tsigkey.Key{}, len(c.Resolvers) == 1))
+		}
+		r.resolver = &resolver{up: up, known: make(map[string]primaryEntry)}
+	}
+	return newWorker(c, q, r)
 }
 
 func (c Config) withDefaults() Config {
 	if c.TTL == nil {
 		c.TTL = TTL
-	}
-	if c.Scope == nil {
-		c.Scope = func(lease.NameChange) Scope { return both }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

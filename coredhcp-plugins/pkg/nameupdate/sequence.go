@@ -49,10 +49,14 @@ func (s sequence) send(ctx context.Context, m *dns.Msg) (int, error) {
 func (s sequence) unexpected(rcode int) error { return &answerError{zone: s.zone, rcode: rcode} }
 
 // add makes the name show the address: RFC 4703 section 5.3. It fails with
-// errConflict if the name is somebody else's, unless it is owned.
-func (s sequence) add(ctx context.Context, e entry, owned bool) error {
-	if owned {
+// errConflict if the name is somebody else's by the mode; an owned one never is.
+func (s sequence) add(ctx context.Context, e entry, owned bool, mode lease.NameMode) error {
+	second := replaceOwn
+	switch {
+	case owned || mode == lease.NamesLastWins:
 		return s.take(ctx, e)
+	case mode == lease.NamesKeepStatic:
+		second = takeDynamic
 	}
 	for range maxRounds {
 		rcode, err := s.send(ctx, addUnused(s.zone, e))
@@ -64,7 +68,7 @@ func (s sequence) add(ctx context.Context, e entry, owned bool) error {
 		case rcode != dns.RcodeYXDomain:
 			return s.unexpected(rcode)
 		}
-		rcode, err = s.send(ctx, replaceOwn(s.zone, e))
+		rcode, err = s.send(ctx, second(s.zone, e))
 		switch {
 		case err != nil:
 			return err
@@ -142,61 +146,58 @@ func (s sequence) removePointer(ctx context.Context, e entry) error {
 type outcome struct {
 	err       error
 	zones     []string // that took their part of it
-	failed    string   // the zone that did not, "" if none is to blame
+	answered  []*upstream
+	failed    string // the zone that did not, "" if none is to blame
 	noReverse *noZoneError
 }
 
-// apply makes DNS as the change wants it. The forward zone comes first: a
-// pointer may name only what is there (RFC 4703 section 5.4), and so goes last
-// here as well as there. Where the server has no zone for the address, the
-// change is done without one; a reverse zone that went missing only now, as
-// while the server loads it, is waited for.
-func apply(ctx context.Context, ex exchanger, z *zones, c lease.NameChange, scope Scope, ttl time.Duration) (o outcome) {
+// apply makes DNS as the change wants it. What is to be shown goes first, and the
+// forward zone before the reverse zone: a pointer may name only what is there (RFC
+// 4703 section 5.4). Where no server has a zone for the address, the change is done
+// without one; a reverse zone that went missing only now, as while the server
+// loads it, is waited for.
+func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration) (o outcome) {
 	e, err := newEntry(c, ttl)
 	if err != nil {
 		return outcome{err: err}
 	}
-	steps := []struct {
+	steps := [...]struct {
 		wanted bool
 		name   string
 		do     func(sequence) error
 	}{
-		{scope.Forward, e.name, func(s sequence) error {
-			if c.Remove {
-				return s.remove(ctx, e, c.Owned)
-			}
-			return s.add(ctx, e, c.Owned)
-		}},
-		{scope.Reverse, e.reverse(), func(s sequence) error {
-			if c.Remove {
-				return s.removePointer(ctx, e)
-			}
-			return s.addPointer(ctx, e)
-		}},
+		{c.Make&lease.Forward != 0, e.name, func(s sequence) error { return s.add(ctx, e, c.Owned, c.Mode) }},
+		{c.Make&lease.Reverse != 0, e.reverse(), func(s sequence) error { return s.addPointer(ctx, e) }},
+		{c.Unmake&lease.Forward != 0, e.name, func(s sequence) error { return s.remove(ctx, e, c.Owned) }},
+		{c.Unmake&lease.Reverse != 0, e.reverse(), func(s sequence) error { return s.removePointer(ctx, e) }},
 	}
-	for i, step := range steps {
+	for _, step := range steps {
 		if !step.wanted {
 			continue
 		}
-		zone, err := z.of(ctx, step.name)
+		zone, at, err := z.of(ctx, step.name)
 		var none *noZoneError
-		if i == 1 && errors.As(err, &none) && !none.lost {
+		if step.name != e.name && errors.As(err, &none) && !none.lost {
 			o.noReverse = none
-			return o
+			continue
 		}
 		if err != nil {
 			o.err, o.failed = err, parent(step.name)
 			return o
 		}
-		if err := step.do(sequence{ex, zone}); err != nil {
+		if err := step.do(sequence{at, zone}); err != nil {
 			var answer *answerError
 			if errors.As(err, &answer) && (answer.rcode == dns.RcodeNotAuth || answer.rcode == dns.RcodeNotZone) {
 				z.forget(zone)
 			}
 			o.err, o.failed = err, zone
+			if answer != nil || errors.Is(err, errConflict) {
+				o.answered = append(o.answered, at)
+			}
 			return o
 		}
 		o.zones = append(o.zones, zone)
+		o.answered = append(o.answered, at)
 	}
 	return o
 }

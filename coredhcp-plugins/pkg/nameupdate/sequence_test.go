@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -74,11 +75,14 @@ func TestSequences(t *testing.T) {
 		delA      = "IN DHCID ours | NONE A 192.0.2.101"
 		delName   = "IN DHCID ours, NONE A, NONE AAAA | ANY ANY" //nolint:dupword // class and type
 		delDHCID  = "IN DHCID ours, NONE A, NONE AAAA | ANY DHCID"
+		dynamic   = "ANY ANY, ANY DHCID | ANY A, ANY DHCID, IN A 192.0.2.101, IN DHCID ours" //nolint:dupword // class and type
 		setPTR    = " | ANY PTR, ANY DHCID, IN PTR pc1.example.org., IN DHCID ours"
 		delPTR    = "IN PTR pc1.example.org. | ANY PTR, ANY DHCID"
 	)
-	add := func(s sequence, e entry) error { return s.add(context.Background(), e, false) }
-	addOwned := func(s sequence, e entry) error { return s.add(context.Background(), e, true) }
+	add := func(s sequence, e entry) error { return s.add(context.Background(), e, false, lease.NamesStrict) }
+	addOwned := func(s sequence, e entry) error { return s.add(context.Background(), e, true, lease.NamesStrict) }
+	addKeeping := func(s sequence, e entry) error { return s.add(context.Background(), e, false, lease.NamesKeepStatic) }
+	addLast := func(s sequence, e entry) error { return s.add(context.Background(), e, false, lease.NamesLastWins) }
 	remove := func(s sequence, e entry) error { return s.remove(context.Background(), e, false) }
 	removeOwned := func(s sequence, e entry) error { return s.remove(context.Background(), e, true) }
 	addPTR := func(s sequence, e entry) error { return s.addPointer(context.Background(), e) }
@@ -99,6 +103,12 @@ func TestSequences(t *testing.T) {
 		{"add: refused at the second", add, []int{yxdomain, servfail}, []string{addNew, replace}, "updating zone example.org.: SERVFAIL"},
 		{"add: wrong server", add, []int{notauth}, []string{addNew}, "NOTAUTH (the server is not the primary"},
 		{"add: unknown rcode", add, []int{13}, []string{addNew}, "RCODE13"},
+		{"keep-static: free", addKeeping, []int{success}, []string{addNew}, ""},
+		{"keep-static: some client's", addKeeping, []int{yxdomain, success}, []string{addNew, dynamic}, ""},
+		{"keep-static: static", addKeeping, []int{yxdomain, nxrrset}, []string{addNew, dynamic}, errConflict.Error()},
+		{"keep-static: gone between", addKeeping, []int{yxdomain, nxdomain, success}, []string{addNew, dynamic, addNew}, ""},
+		{"last-wins", addLast, []int{success}, []string{take}, ""},
+		{"last-wins over an alias", addLast, []int{yxrrset, success}, []string{take, takeAlias}, ""},
 		{"add owned", addOwned, []int{success}, []string{take}, ""},
 		{"add owned over an alias", addOwned, []int{yxrrset, success}, []string{take, takeAlias}, ""},
 		{"add owned: refused", addOwned, []int{refused}, []string{take}, "REFUSED"},
@@ -250,9 +260,9 @@ func TestApplyForgetsMovedZone(t *testing.T) {
 	for _, rcode := range []int{dns.RcodeNotAuth, dns.RcodeNotZone} {
 		rcodeNow := success
 		d := &directory{zones: []string{"example.org.", "2.0.192.in-addr.arpa."}, update: func(*dns.Msg) (int, error) { return rcodeNow, nil }}
-		z := newZones(d, "192.0.2.2:53")
+		z := zonesOf(d)
 		c := change("pc1.example.org.", "192.0.2.101", clientA)
-		do := func() error { return apply(t.Context(), d, z, c, both, time.Hour).err }
+		do := func() error { return apply(t.Context(), z, c, time.Hour).err }
 		if err := errors.Join(do(), do()); err != nil {
 			t.Fatal(err)
 		}
@@ -287,18 +297,20 @@ func TestApplyOrder(t *testing.T) {
 				return success, nil
 			}}
 			c := change("pc1.example.org.", "192.0.2.101", clientA)
-			c.Remove = remove
-			o := apply(t.Context(), d, newZones(d, "192.0.2.2:53"), c, both, time.Hour)
+			if remove {
+				c = removal(c)
+			}
+			o := apply(t.Context(), zonesOf(d), c, time.Hour)
 			if o.err != nil || strings.Join(o.zones, " ") != "example.org. 2.0.192.in-addr.arpa." {
 				t.Errorf("got %+v", o)
 			}
 			zones, fail = nil, "example.org."
-			o = apply(t.Context(), d, newZones(d, "192.0.2.2:53"), c, both, time.Hour)
+			o = apply(t.Context(), zonesOf(d), c, time.Hour)
 			if o.err == nil || o.failed != fail || strings.Join(zones, " ") != "example.org." {
 				t.Errorf("after the forward zone failed: %+v, updated %v", o, zones)
 			}
 			zones, fail = nil, "2.0.192.in-addr.arpa."
-			o = apply(t.Context(), d, newZones(d, "192.0.2.2:53"), c, both, time.Hour)
+			o = apply(t.Context(), zonesOf(d), c, time.Hour)
 			if o.err == nil || o.failed != fail || strings.Join(o.zones, " ") != "example.org." {
 				t.Errorf("after the reverse zone failed: %+v", o)
 			}
@@ -306,20 +318,33 @@ func TestApplyOrder(t *testing.T) {
 	}
 }
 
-func TestApplyScope(t *testing.T) {
+func TestApplyDirections(t *testing.T) {
+	const add, del, set, unset = "NONE ANY |", "IN DHCID ours |", " | ANY PTR", "IN PTR"
 	for _, tt := range []struct {
-		scope Scope
-		want  string
+		make, unmake lease.Directions
+		want         []string
 	}{
-		{both, "example.org. 2.0.192.in-addr.arpa."},
-		{Scope{Forward: true}, "example.org."},
-		{Scope{Reverse: true}, "2.0.192.in-addr.arpa."},
-		{Scope{}, ""},
+		{both, 0, []string{add, set}},
+		{lease.Forward, 0, []string{add}},
+		{lease.Reverse, 0, []string{set}},
+		{0, 0, nil},
+		{lease.Forward, lease.Reverse, []string{add, unset}},
+		{lease.Reverse, lease.Forward, []string{set, del, "IN DHCID ours, NONE A"}},
+		{0, both, []string{del, "IN DHCID ours, NONE A", unset}},
+		{0, lease.Reverse, []string{unset}},
 	} {
-		d := &directory{zones: []string{"example.org.", "2.0.192.in-addr.arpa."}, update: func(*dns.Msg) (int, error) { return success, nil }}
-		o := apply(t.Context(), d, newZones(d, "192.0.2.2:53"), change("pc1.example.org.", "192.0.2.101", clientA), tt.scope, time.Hour)
-		if got := strings.Join(o.zones, " "); o.err != nil || got != tt.want {
-			t.Errorf("%+v: updated %q, %v, want %q", tt.scope, got, o.err, tt.want)
+		var sent []string
+		d := &directory{zones: []string{"example.org.", "2.0.192.in-addr.arpa."}, update: func(m *dns.Msg) (int, error) {
+			sent = append(sent, brief(m))
+			return success, nil
+		}}
+		c := change("pc1.example.org.", "192.0.2.101", clientA)
+		c.Make, c.Unmake = tt.make, tt.unmake
+		if o := apply(t.Context(), zonesOf(d), c, time.Hour); o.err != nil {
+			t.Error(o.err)
+		}
+		if !slices.EqualFunc(sent, tt.want, strings.HasPrefix) {
+			t.Errorf("make %v, unmake %v: sent %q, want %q", tt.make, tt.unmake, sent, tt.want)
 		}
 	}
 }

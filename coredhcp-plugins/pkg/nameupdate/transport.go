@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
@@ -20,17 +22,25 @@ const (
 	longWait   = 4    // no try waits longer than this many timeouts
 )
 
-// client exchanges messages with one server. Each exchange has a socket of its
-// own: the system picks its port at random, drops what comes from another
-// address, and reports at once that nobody listens. A TSIG signature covers the
-// one message and its answer, never a connection (with dns.Conn it would: it mixes
-// the previous MAC into the next message, which the server then refuses).
+// client exchanges messages with one server. An exchange has a connected socket of
+// its own while it lasts: the system picks its port at random, drops what comes
+// from another address, and reports at once that nobody listens. A TSIG signature
+// covers the one message and its answer, never a connection (with dns.Conn it
+// would: it mixes the previous MAC into the next message, which the server then
+// refuses).
 type client struct {
 	server  string
 	key     tsigkey.Key
 	timeout time.Duration
 	tries   int
+
+	udp, tcp pool
+	// tcpUntil is the Unix time in nanoseconds until which everything goes by TCP, since UDP was refused and TCP was not.
+	tcpUntil atomic.Int64
 }
+
+// tcpInstead is how long a server that refused UDP and took TCP is asked by TCP alone.
+const tcpInstead = time.Minute
 
 var _ exchanger = (*client)(nil)
 
@@ -45,14 +55,25 @@ func (c *client) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(wire) > maxUDP {
+	if len(wire) > maxUDP || time.Now().UnixNano() < c.tcpUntil.Load() {
 		return c.overTCP(ctx, m)
 	}
 	r, err := c.overUDP(ctx, m, wire, mac)
-	if err == nil && r.Truncated {
+	switch {
+	case err == nil && r.Truncated:
 		return c.overTCP(ctx, m)
+	case errors.Is(err, syscall.ECONNREFUSED) && ctx.Err() == nil:
+		if r, terr := c.overTCP(ctx, m); terr == nil {
+			c.tcpUntil.Store(time.Now().Add(tcpInstead).UnixNano())
+			return r, nil
+		}
 	}
 	return r, err
+}
+
+func (c *client) close() {
+	c.udp.close()
+	c.tcp.close()
 }
 
 // sign gives m a new ID and returns it as it goes out, with the MAC that its
@@ -72,13 +93,25 @@ func (c *client) sign(m *dns.Msg) (wire []byte, mac string, err error) {
 }
 
 func (c *client) overUDP(ctx context.Context, m *dns.Msg, wire []byte, mac string) (*dns.Msg, error) {
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "udp", c.server)
-	if err != nil {
-		return nil, c.failed(ctx, err)
+	var err error
+	conn := c.udp.get(0)
+	if conn == nil {
+		var dialer net.Dialer
+		dialed, err := dialer.DialContext(ctx, "udp", c.server)
+		if err != nil {
+			return nil, c.failed(ctx, err)
+		}
+		conn = &socket{Conn: dialed}
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	answered := false
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer func() {
+		if stop() && answered {
+			c.udp.put(conn, udpLife)
+		} else {
+			_ = conn.Close() // what comes late goes nowhere
+		}
+	}()
 
 	macs := map[uint16]string{m.Id: mac} // of the tries
 	buf := make([]byte, maxUDPRead)
@@ -91,7 +124,13 @@ func (c *client) overUDP(ctx context.Context, m *dns.Msg, wire []byte, mac strin
 			macs[m.Id] = mac
 		}
 		if _, err := conn.Write(wire); err != nil {
-			return nil, c.failed(ctx, err)
+			// A socket that was used before tells what became of what it sent then.
+			if conn.used == 0 || try > 0 || !errors.Is(err, syscall.ECONNREFUSED) {
+				return nil, c.failed(ctx, err)
+			}
+			if _, err := conn.Write(wire); err != nil {
+				return nil, c.failed(ctx, err)
+			}
 		}
 		_ = conn.SetReadDeadline(time.Now().Add(c.timeout * time.Duration(min(1<<try, longWait))))
 		if err := ctx.Err(); err != nil { // the deadline just set may have undone that of ctx
@@ -107,6 +146,7 @@ func (c *client) overUDP(ctx context.Context, m *dns.Msg, wire []byte, mac strin
 			}
 			r, err := c.open(buf[:n], m, macs)
 			if err == nil {
+				answered = try == 0
 				return r, nil
 			}
 			if _, ok := errors.AsType[*keyError](err); ok {
@@ -135,7 +175,7 @@ func (c *client) failed(ctx context.Context, err error) error {
 	return &serverError{server: c.server, err: err}
 }
 
-// overTCP sends m over a connection of its own. Its failure is not a *serverError:
+// overTCP sends m over a connection that no other exchange uses. Its failure is not a *serverError:
 // a server whose TCP port is closed still takes the other changes by UDP.
 func (c *client) overTCP(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 	r, err := c.tryTCP(ctx, m)
@@ -161,13 +201,37 @@ func (c *client) tryTCP(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	if conn := c.tcp.get(tcpLife); conn != nil {
+		answer, err := c.talk(ctx, conn, wire)
+		if err == nil {
+			return c.open(answer, m, map[uint16]string{m.Id: mac})
+		}
+		if ctx.Err() != nil {
+			return nil, err
+		} // the server closed it, as it may at any time
+	}
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", c.server)
+	dialed, err := dialer.DialContext(ctx, "tcp", c.server)
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	answer, err := c.talk(ctx, &socket{Conn: dialed}, wire)
+	if err != nil {
+		return nil, err
+	}
+	return c.open(answer, m, map[uint16]string{m.Id: mac})
+}
+
+// talk sends one message and reads one answer. It keeps or closes the connection.
+func (c *client) talk(ctx context.Context, conn *socket, wire []byte) (answer []byte, err error) {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer func() {
+		if stop() && err == nil {
+			c.tcp.put(conn, 0)
+		} else {
+			_ = conn.Close()
+		}
+	}()
 	if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(wire))), wire...)); err != nil {
 		return nil, err
 	}
@@ -175,11 +239,9 @@ func (c *client) tryTCP(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 	if _, err := io.ReadFull(conn, size[:]); err != nil {
 		return nil, err
 	}
-	answer := make([]byte, binary.BigEndian.Uint16(size[:]))
-	if _, err := io.ReadFull(conn, answer); err != nil {
-		return nil, err
-	}
-	return c.open(answer, m, map[uint16]string{m.Id: mac})
+	answer = make([]byte, binary.BigEndian.Uint16(size[:]))
+	_, err = io.ReadFull(conn, answer)
+	return answer, err
 }
 
 // open reads an answer to m, whose tries had these IDs and MACs, and verifies it.

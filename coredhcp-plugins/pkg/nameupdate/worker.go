@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,37 +29,50 @@ const (
 
 // Stats counts what a Worker did since it was made.
 type Stats struct {
-	Added     uint64 // names confirmed as shown
-	Removed   uint64 // names confirmed as gone
-	Conflicts uint64 // attempts that found the name to be somebody else's
-	Failures  uint64 // attempts that failed otherwise
-	Waiting   int    // changes that failed and are not done yet, or were superseded within the last minutes
-	InFlight  int    // changes being worked on
-	Down      bool   // the server does not answer or refuses the key
+	Added      uint64 // names confirmed as shown
+	Removed    uint64 // names confirmed as gone
+	Conflicts  uint64 // attempts that found the name to be somebody else's
+	Unanswered uint64 // attempts that no server answered, those that were not made since none did included
+	Unsigned   uint64 // attempts whose signature the server refused
+	Failures   uint64 // attempts that failed otherwise
+	Waiting    int    // changes that failed and are not done yet, or were superseded within the last minutes
+	InFlight   int    // changes being worked on
+	Servers    []ServerStats
+}
+
+// ServerStats is one server, or several that do the same.
+type ServerStats struct {
+	Server string // HOST:PORT, several with commas between
+	Up     bool   // it answers and takes the key, as far as is known
+}
+
+// Down says whether some server does not answer or refuses the key.
+func (s *Stats) Down() bool {
+	return slices.ContainsFunc(s.Servers, func(s ServerStats) bool { return !s.Up })
 }
 
 // Worker makes DNS equal to what its Queue asks for.
 type Worker struct {
 	config Config
 	queue  Queue
-	ex     exchanger
+	routes *routes
 	zones  *zones
 
-	added, removed, conflicts, failures atomic.Uint64
-	waiting, inFlight                   atomic.Int64
-	down                                atomic.Bool
+	added, removed, conflicts, unanswered, unsigned, failures atomic.Uint64
+	waiting, inFlight                                         atomic.Int64
 
 	// Everything below is Run's alone.
 	history *history
 	gates   map[string]*gate // by zone
 	log     *journal
-	outage  outage
+	outages map[*upstream]*outage
+	worked  map[*upstream]bool // those that have ever answered
 }
 
-// outage is the time in which the server takes nothing.
+// outage is the time in which an upstream takes nothing.
 type outage struct {
-	since   time.Time // zero: there is none
-	key     bool      // the server answers, but refuses the key
+	since   time.Time
+	key     bool // the server answers, but refuses the key
 	delay   time.Duration
 	probeAt time.Time // when the next change is tried
 }
@@ -70,24 +84,36 @@ type result struct {
 	started time.Time
 }
 
-func newWorker(c Config, q Queue, ex exchanger) *Worker {
+func newWorker(c Config, q Queue, r *routes) *Worker {
 	return &Worker{
 		config:  c,
 		queue:   q,
-		ex:      ex,
-		zones:   newZones(ex, c.Server),
+		routes:  r,
+		zones:   newZones(r.of),
 		history: newHistory(),
 		gates:   make(map[string]*gate),
 		log:     newJournal(c.Logger),
+		outages: make(map[*upstream]*outage),
+		worked:  make(map[*upstream]bool),
 	}
 }
 
 // Stats may be called at any time.
 func (w *Worker) Stats() Stats {
-	return Stats{
-		Added: w.added.Load(), Removed: w.removed.Load(), Conflicts: w.conflicts.Load(), Failures: w.failures.Load(),
-		Waiting: int(w.waiting.Load()), InFlight: int(w.inFlight.Load()), Down: w.down.Load(),
+	s := Stats{
+		Added: w.added.Load(), Removed: w.removed.Load(), Conflicts: w.conflicts.Load(), Unanswered: w.unanswered.Load(),
+		Unsigned: w.unsigned.Load(), Failures: w.failures.Load(),
+		Waiting: int(w.waiting.Load()), InFlight: int(w.inFlight.Load()),
 	}
+	for _, u := range w.routes.upstreams() {
+		up := u.heldUntil.Load() == 0
+		if n := len(s.Servers); n > 0 && s.Servers[n-1].Server == u.name { // with another key
+			s.Servers[n-1].Up = s.Servers[n-1].Up && up
+		} else {
+			s.Servers = append(s.Servers, ServerStats{u.name, up})
+		}
+	}
+	return s
 }
 
 // Run works until ctx ends, gives back what it has in hand, and returns nil. It
@@ -127,16 +153,17 @@ func (w *Worker) Run(ctx context.Context) error {
 		w.settle(ctx, <-done, time.Now())
 	}
 	w.inFlight.Store(0)
+	w.routes.close()
 	return nil
 }
 
-// take returns changes to work on, as many as there is room for; in an outage
-// one at a time. It returns none if there are none to be had now. Held means that
-// there were some which their zone's gate did not let through.
+// take returns changes to work on, as many as there is room for; while no server
+// takes anything, one at a time. It returns none if there are none to be had now.
+// Held means that there were some which their zone's gate did not let through.
 func (w *Worker) take(busy int, now time.Time) (changes []lease.NameChange, held bool) {
 	room := w.config.InFlight - busy
-	if !w.outage.since.IsZero() {
-		if busy > 0 || now.Before(w.outage.probeAt) {
+	if w.out() {
+		if busy > 0 || now.Before(w.probeAt()) {
 			return nil, false
 		}
 		room = 1
@@ -155,21 +182,41 @@ func (w *Worker) take(busy int, now time.Time) (changes []lease.NameChange, held
 	return changes, held
 }
 
+// out says whether every upstream that is known of is in an outage.
+func (w *Worker) out() bool {
+	if len(w.outages) == 0 {
+		return false
+	}
+	for u := range w.worked {
+		if w.outages[u] == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// probeAt is when the first of the outages may be over.
+func (w *Worker) probeAt() time.Time {
+	var first time.Time
+	for _, o := range w.outages {
+		if first.IsZero() || o.probeAt.Before(first) {
+			first = o.probeAt
+		}
+	}
+	return first
+}
+
 // wait is how long Run may sleep without a signal.
 func (w *Worker) wait(now time.Time) time.Duration {
-	if !w.outage.since.IsZero() {
-		return max(w.outage.probeAt.Sub(now), pollEvery/10)
+	if w.out() {
+		return max(w.probeAt().Sub(now), pollEvery/10)
 	}
 	return pollEvery
 }
 
 func (w *Worker) attempt(ctx context.Context, c lease.NameChange) result {
 	started := time.Now()
-	scope := both
-	if !c.Remove {
-		scope = w.config.Scope(c)
-	}
-	return result{change: c, outcome: apply(ctx, w.ex, w.zones, c, scope, w.config.TTL(c.LeaseTime)), started: started}
+	return result{change: c, outcome: apply(ctx, w.zones, c, w.config.TTL(c.LeaseTime)), started: started}
 }
 
 // settle confirms the change or returns it, and learns from what happened.
@@ -181,20 +228,29 @@ func (w *Worker) settle(ctx context.Context, r result, now time.Time) {
 	}
 	defer func() { w.waiting.Store(int64(w.history.len())) }()
 
-	var silent *serverError
-	var refused *keyError
-	var tcp *tcpError
-	switch {
-	case errors.As(err, &silent), errors.As(err, &refused):
-		w.failures.Add(1)
-		w.giveBack(c, "", now)
-		w.serverFailed(err, refused != nil, r.started, now)
-		return
-	case errors.As(err, &tcp):
-		// The server may be well and only its TCP port closed.
-		w.probeLater(now)
-	case r.outcome.failed != "" || len(r.outcome.zones) > 0:
-		w.serverWorks(now)
+	for _, u := range r.outcome.answered {
+		w.serverWorks(u, now)
+	}
+	refused := fails[*keyError](err)
+	if from, ok := errors.AsType[*upstreamError](err); ok {
+		switch {
+		case errors.Is(err, errHeld):
+			w.unanswered.Add(1)
+			w.queue.FailNameChange(c, now.Add(jitter(2*maxProbe)), w.trouble(err))
+			return
+		case refused || fails[*serverError](err):
+			counted := &w.unanswered
+			if refused {
+				counted = &w.unsigned
+			}
+			counted.Add(1)
+			w.giveBack(c, "", err, now)
+			w.serverFailed(from.at, err, refused, r.started, now)
+			return
+		case fails[*tcpError](err) && w.outages[from.at] != nil:
+			// The server may be well and only its TCP port closed.
+			w.probeLater(from.at, now)
+		}
 	}
 	for _, zone := range r.outcome.zones {
 		w.zoneWorks(zone)
@@ -210,35 +266,43 @@ func (w *Worker) settle(ctx context.Context, r result, now time.Time) {
 		w.conflicts.Add(1)
 		w.history.failed(c, "", now)
 		w.zoneWorks(r.outcome.failed)
-		w.queue.ReturnNameChange(c, now.Add(jitter(conflictRetry)))
+		w.queue.FailNameChange(c, now.Add(jitter(conflictRetry)), conflict)
 		w.log.conflict(c)
 	default:
 		w.failures.Add(1)
 		if zone := r.outcome.failed; zone != "" {
 			w.gate(zone).closes()
 		}
-		w.giveBack(c, r.outcome.failed, now)
+		w.giveBack(c, r.outcome.failed, err, now)
 		w.log.problem(r.outcome.failed, err, now, "name", c.Name, "address", c.Address.String(), "remove", c.Remove)
 	}
 }
 
+// conflict is what a lease is told of errConflict.
+var conflict = lease.Trouble{Conflict: true, Text: errConflict.Error()}
+
+// trouble is what a lease is told of an error.
+func (w *Worker) trouble(err error) lease.Trouble {
+	return lease.Trouble{Text: w.log.intern(err.Error())}
+}
+
 // giveBack returns a change that failed.
-func (w *Worker) giveBack(c lease.NameChange, zone string, now time.Time) {
+func (w *Worker) giveBack(c lease.NameChange, zone string, err error, now time.Time) {
 	h := w.history.failed(c, zone, now)
-	w.queue.ReturnNameChange(c, now.Add(jitter(backoff(h.attempts))))
+	w.queue.FailNameChange(c, now.Add(jitter(backoff(h.attempts))), w.trouble(err))
 }
 
 // zoneWorks records that the zone took its part of a change.
 func (w *Worker) zoneWorks(zone string) {
 	if w.gate(zone).opens() {
-		w.log.line(slog.LevelInfo, "zone takes updates again", "server", w.config.Server, "zone", zone)
+		w.log.line(slog.LevelInfo, "zone takes updates again", "zone", zone)
 	}
 }
 
 func (w *Worker) confirm(c lease.NameChange, now time.Time) {
 	if err := w.queue.ConfirmNameChange(c); err != nil {
 		w.failures.Add(1)
-		w.giveBack(c, "", now)
+		w.giveBack(c, "", err, now)
 		w.log.problem("", err, now, "name", c.Name, "address", c.Address.String())
 		return
 	}
@@ -255,41 +319,45 @@ func (w *Worker) confirm(c lease.NameChange, now time.Time) {
 
 // serverFailed begins an outage, or goes on with it if the attempt that failed
 // was begun in it.
-func (w *Worker) serverFailed(err error, key bool, started, now time.Time) {
-	o := &w.outage
+func (w *Worker) serverFailed(u *upstream, err error, key bool, started, now time.Time) {
+	o := w.outages[u]
 	longest := maxProbe
 	if key {
 		longest = maxBackoff
 	}
 	switch {
-	case o.since.IsZero() || o.key != key:
-		if o.since.IsZero() {
-			o.since = now
+	case o == nil || o.key != key:
+		if o == nil {
+			o = &outage{since: now}
+			w.outages[u] = o
 		}
 		o.key, o.delay = key, minBackoff
-		w.down.Store(true)
-		w.log.line(slog.LevelError, "names do not reach DNS", "server", w.config.Server, "error", err)
+		w.log.line(slog.LevelError, "names do not reach DNS", "server", u.name, "error", err)
 	case started.Before(o.probeAt):
 		return // one of those in flight when it began
 	default:
 		o.delay = min(2*o.delay, longest)
 	}
-	w.probeLater(now)
+	w.probeLater(u, now)
 }
 
 // probeLater sets the time of the next attempt in an outage.
-func (w *Worker) probeLater(now time.Time) {
-	w.outage.probeAt = now.Add(jitter(w.outage.delay))
+func (w *Worker) probeLater(u *upstream, now time.Time) {
+	o := w.outages[u]
+	o.probeAt = now.Add(jitter(o.delay))
+	u.heldUntil.Store(o.probeAt.UnixNano())
 }
 
 // serverWorks ends an outage.
-func (w *Worker) serverWorks(now time.Time) {
-	if w.outage.since.IsZero() {
+func (w *Worker) serverWorks(u *upstream, now time.Time) {
+	w.worked[u] = true
+	o := w.outages[u]
+	if o == nil {
 		return
 	}
-	w.log.line(slog.LevelInfo, "names reach DNS again", "server", w.config.Server, "after", now.Sub(w.outage.since).Round(time.Millisecond))
-	w.outage = outage{}
-	w.down.Store(false)
+	w.log.line(slog.LevelInfo, "names reach DNS again", "server", u.name, "after", now.Sub(o.since).Round(time.Millisecond))
+	delete(w.outages, u)
+	u.heldUntil.Store(0)
 }
 
 func (w *Worker) gate(zone string) *gate {

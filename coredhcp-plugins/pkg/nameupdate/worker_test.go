@@ -34,7 +34,7 @@ func TestWorkerConfirms(t *testing.T) {
 		if b.most != 32 {
 			t.Errorf("%d updates in flight at most, want 32", b.most)
 		}
-		if s := b.Stats(); s.Added != 1000 || s.Removed != 1 || s.Failures != 0 || s.Waiting != 0 || s.InFlight != 0 || s.Down {
+		if s := b.Stats(); s.Added != 1000 || s.Removed != 1 || s.Failures != 0 || s.Waiting != 0 || s.InFlight != 0 || s.Down() {
 			t.Errorf("stats %+v", s)
 		}
 		b.queue.mu.Lock()
@@ -83,7 +83,7 @@ func TestWorkerHealsAfterOutage(t *testing.T) {
 				if sent := b.sent(); sent > 3600/2 {
 					t.Errorf("%d updates in an hour of outage", sent)
 				}
-				if s := b.Stats(); !s.Down || s.Added != 0 {
+				if s := b.Stats(); !s.Down() || s.Added != 0 {
 					t.Errorf("stats %+v", s)
 				}
 				if got := strings.Count(b.log.String(), "\n"); got != 1 || b.lines(tt.line) != 1 {
@@ -103,7 +103,7 @@ func TestWorkerHealsAfterOutage(t *testing.T) {
 				if b.lines("names reach DNS again") != 1 || strings.Count(b.log.String(), "\n") != 2 {
 					t.Errorf("log:\n%s", b.log)
 				}
-				if s := b.Stats(); s.Down || s.Waiting != 0 {
+				if s := b.Stats(); s.Down() || s.Waiting != 0 {
 					t.Errorf("stats %+v", s)
 				}
 			})
@@ -142,7 +142,7 @@ func TestWorkerRefusingZone(t *testing.T) {
 		if got := strings.Count(b.log.String(), "\n"); got > 3 || b.lines("update failed") == 0 || b.lines("REFUSED") == 0 {
 			t.Errorf("log:\n%s", b.log)
 		}
-		if s := b.Stats(); s.Waiting != n || s.Down {
+		if s := b.Stats(); s.Waiting != n || s.Down() {
 			t.Errorf("stats %+v", s)
 		}
 		mu.Lock()
@@ -264,7 +264,7 @@ func TestWorkerTCPClosed(t *testing.T) {
 		b.queue.put(numbered(50, 500, "example.org.")...)
 		time.Sleep(time.Second)
 		b.expect(t, 50, 500)
-		if b.Stats().Down || b.lines("by TCP") != 1 {
+		if b.down() || b.lines("by TCP") != 1 {
 			t.Errorf("log:\n%s", b.log)
 		}
 	})
@@ -298,7 +298,7 @@ func (hanging) exchange(ctx context.Context, _ *dns.Msg) (*dns.Msg, error) {
 func TestWorkerGivesBackAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newFakeQueue()
-		w := newWorker(Config{InFlight: 8}.withDefaults(), q, hanging{})
+		w := newWorker(Config{InFlight: 8}.withDefaults(), q, routesTo(hanging{}))
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- w.Run(ctx) }()

@@ -19,14 +19,13 @@ const (
 	maxZones = 65536            // parents remembered
 )
 
-// zones learns which zone a name is in by asking the server for the name's SOA.
+// zones learns which zone a name is in by asking its server (see routes) for the name's SOA.
 // What it learns counts for all names with the same parent: names side by side
 // are in the same zone unless one of them is a zone's apex itself, and updating
 // that one in its parent's zone finds it in use. A suffix alone would not do: a
 // name under a zone may be in a zone below it.
 type zones struct {
-	ex     exchanger
-	server string
+	route func(ctx context.Context, name string) (*upstream, error)
 
 	asking singleflight.Group
 
@@ -36,13 +35,14 @@ type zones struct {
 
 type zoneEntry struct {
 	zone    string       // canonical
-	err     *noZoneError // instead of zone
+	at      *upstream    // that has the zone
+	err     *noZoneError // instead of both
 	expires time.Time
 	seen    time.Time // when a zone was last found, zero if never
 }
 
-func newZones(ex exchanger, server string) *zones {
-	return &zones{ex: ex, server: server, known: make(map[string]zoneEntry)}
+func newZones(route func(context.Context, string) (*upstream, error)) *zones {
+	return &zones{route: route, known: make(map[string]zoneEntry)}
 }
 
 // parent is the name without its first label.
@@ -54,36 +54,48 @@ func parent(name string) string {
 	return name[i:]
 }
 
-// of returns the zone that the canonical name is in, or a *noZoneError if the
-// server has none.
-func (z *zones) of(ctx context.Context, name string) (string, error) {
+// of returns the zone that the canonical name is in and where it is updated, or a
+// *noZoneError if there is none.
+func (z *zones) of(ctx context.Context, name string) (string, *upstream, error) {
 	above := parent(name)
 	z.mu.Lock()
 	e, ok := z.known[above]
 	z.mu.Unlock()
 	if ok && time.Now().Before(e.expires) {
 		if e.err != nil {
-			return "", e.err
+			return "", nil, e.err
 		}
-		return e.zone, nil
+		return e.zone, e.at, nil
 	}
 	// All callers share the worker's context, so one may ask for all.
-	zone, err, _ := z.asking.Do(above, func() (any, error) { return z.ask(ctx, name) })
+	asked, err, _ := z.asking.Do(above, func() (any, error) {
+		e, err := z.find(ctx, name)
+		return e, err
+	})
+	e, _ = asked.(zoneEntry)
 	var none *noZoneError
 	switch {
-	case err == nil && zone.(string) == name:
-		return name, nil // an apex says nothing about its neighbours
-	case err == nil && !dns.IsSubDomain(zone.(string), name):
-		return z.ask(ctx, name) // the neighbour that was asked for was an apex
+	case err == nil && e.zone == name:
+		return name, e.at, nil // an apex says nothing about its neighbours
+	case err == nil && !dns.IsSubDomain(e.zone, name):
+		e, err = z.find(ctx, name) // the neighbour that was asked for was an apex
 	case err == nil:
-		z.learn(above, zoneEntry{zone: zone.(string)})
+		z.learn(above, e)
 	case errors.As(err, &none):
 		z.learn(above, zoneEntry{err: none})
 	}
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	return zone.(string), nil
+	return e.zone, e.at, nil
+}
+
+// find asks where the zone of a name is updated, and the server there for the zone.
+func (z *zones) find(ctx context.Context, name string) (e zoneEntry, err error) {
+	if e.at, err = z.route(ctx, name); err == nil {
+		e.zone, err = ask(ctx, e.at, name)
+	}
+	return e, err
 }
 
 func (z *zones) learn(above string, e zoneEntry) {
@@ -122,23 +134,23 @@ func (z *zones) forget(zone string) {
 // answer if the name is its apex, else in the authority section (RFC 2308
 // section 3). An alias at the name may lead into another zone; then the parent is
 // asked for.
-func (z *zones) ask(ctx context.Context, name string) (string, error) {
+func ask(ctx context.Context, at *upstream, name string) (string, error) {
 	for asked := name; ; asked = parent(asked) {
 		m := new(dns.Msg).SetQuestion(asked, dns.TypeSOA)
 		// No recursion: what the server knows from others is of no use here, and
 		// finding it out would take it long.
 		m.RecursionDesired = false
-		r, err := z.ex.exchange(ctx, m)
+		r, err := at.exchange(ctx, m)
 		if err != nil {
 			return "", err
 		}
 		switch {
 		case r.Rcode == dns.RcodeServerFailure:
-			return "", fmt.Errorf("asking server %s for the zone of %s: %s", z.server, name, rcodeName(r.Rcode))
+			return "", fmt.Errorf("asking server %s for the zone of %s: %s", at.name, name, rcodeName(r.Rcode))
 		case r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError:
-			return "", &noZoneError{server: z.server, name: name, why: rcodeName(r.Rcode)}
+			return "", &noZoneError{server: at.name, name: name, why: rcodeName(r.Rcode)}
 		case !r.Authoritative:
-			return "", &noZoneError{server: z.server, name: name, why: "it answers without authority"}
+			return "", &noZoneError{server: at.name, name: name, why: "it answers without authority"}
 		}
 		alias := false
 		for _, rr := range append(r.Answer, r.Ns...) {
@@ -152,7 +164,7 @@ func (z *zones) ask(ctx context.Context, name string) (string, error) {
 			}
 		}
 		if !alias || asked == "." {
-			return "", &noZoneError{server: z.server, name: name, why: fmt.Sprintf("its answer has no SOA of a zone above %s", strings.TrimSuffix(asked, "."))}
+			return "", &noZoneError{server: at.name, name: name, why: fmt.Sprintf("its answer has no SOA of a zone above %s", strings.TrimSuffix(asked, "."))}
 		}
 	}
 }

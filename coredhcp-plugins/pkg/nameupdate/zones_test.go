@@ -53,9 +53,9 @@ func TestZones(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := &directory{zones: tt.zones, answer: tt.answer}
-			z := newZones(d, "192.0.2.2:53")
+			z := zonesOf(d)
 			for i, name := range tt.of {
-				got, err := z.of(t.Context(), name)
+				got, _, err := z.of(t.Context(), name)
 				if err != nil {
 					got = err.Error()
 				}
@@ -73,9 +73,9 @@ func TestZones(t *testing.T) {
 func TestZonesAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &directory{zones: []string{"example.org."}}
-		z := newZones(d, "192.0.2.2:53")
+		z := zonesOf(d)
 		of := func(name string) (asked bool, err error) {
-			_, err = z.of(t.Context(), name)
+			_, _, err = z.of(t.Context(), name)
 			return d.asked() != "", err
 		}
 		if asked, err := of("a.example.org."); !asked || err != nil {
@@ -118,11 +118,11 @@ func (s slow) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 func TestZonesAskOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &directory{zones: []string{"example.org."}}
-		z := newZones(slow{d}, "192.0.2.2:53")
+		z := zonesOf(slow{d})
 		var wg sync.WaitGroup
 		for i := range 50 {
 			wg.Go(func() {
-				if zone, err := z.of(t.Context(), fmt.Sprintf("pc%d.example.org.", i)); zone != "example.org." || err != nil {
+				if zone, _, err := z.of(t.Context(), fmt.Sprintf("pc%d.example.org.", i)); zone != "example.org." || err != nil {
 					t.Error(zone, err)
 				}
 			})
@@ -135,7 +135,7 @@ func TestZonesAskOnce(t *testing.T) {
 }
 
 func TestZonesAreBounded(t *testing.T) {
-	z := newZones(&directory{}, "192.0.2.2:53")
+	z := zonesOf(&directory{})
 	for i := range 2 * maxZones {
 		z.learn(fmt.Sprintf("%d.example.org.", i), zoneEntry{zone: "example.org."})
 	}

@@ -19,9 +19,6 @@ func (s *Site) Inert() []Problem {
 		if n.Probe != ProbeNone {
 			warn(n.Position, "network %s: probe", name)
 		}
-		if m := n.DDNS.Mode; m == DDNSKeepStatic || m == DDNSLastWins {
-			warn(n.Position, "network %s: ddns mode %s", name, m)
-		}
 	}
 	return list
 }

@@ -30,7 +30,6 @@ devices:
 	const tail = " has no effect in this version"
 	want := []string{
 		`site.yaml:5:5: network "radiology": probe` + tail,
-		`site.yaml:5:5: network "radiology": ddns mode last-wins` + tail,
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)

@@ -1,0 +1,318 @@
+package lease
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// zones is DNS as RFC 4703 and the modes of NameMode leave it, in both directions.
+type zones struct {
+	forward map[string]fakeName
+	reverse map[netip.Addr]string
+	static  map[string]bool // names without a DHCID record
+	writes  int
+}
+
+func newZones() *zones {
+	return &zones{forward: map[string]fakeName{}, reverse: map[netip.Addr]string{}, static: map[string]bool{}}
+}
+
+// make does what a change says, and reports whether it could.
+func (z *zones) make(c NameChange) bool {
+	z.writes++
+	was, there := z.forward[c.Name]
+	ours := was == fakeName{c.Address, c.Client.Key()}
+	if c.Make&Forward != 0 {
+		switch {
+		case c.Owned, c.Mode == NamesLastWins:
+			delete(z.static, c.Name)
+		case z.static[c.Name], there && was.client != c.Client.Key() && c.Mode == NamesStrict:
+			return false
+		}
+		z.forward[c.Name] = fakeName{c.Address, c.Client.Key()}
+	}
+	if c.Unmake&Forward != 0 && ours {
+		delete(z.forward, c.Name)
+	}
+	if c.Make&Reverse != 0 {
+		z.reverse[c.Address] = c.Name
+	}
+	if c.Unmake&Reverse != 0 && z.reverse[c.Address] == c.Name {
+		delete(z.reverse, c.Address)
+	}
+	return true
+}
+
+// converge makes all changes, again and again those that fail, until only they are left.
+func (z *zones) converge(f *fixture) {
+	f.Helper()
+	f.expireAll()
+	f.settled()
+	for n := 0; ; n++ {
+		changes := f.TakeNameChanges(10)
+		if len(changes) == 0 {
+			return
+		}
+		for _, c := range changes {
+			if z.make(c) {
+				f.confirm([]NameChange{c})
+			} else {
+				f.FailNameChange(c, f.clock.now().Add(time.Minute), Trouble{Conflict: true, Text: "somebody else's"})
+			}
+		}
+		if n > 1000 {
+			f.Fatalf("changes without end, the last %+v", changes)
+		}
+	}
+}
+
+func (z *zones) String() string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(z.forward)) {
+		parts = append(parts, fmt.Sprintf("%s=%v", strings.TrimSuffix(name, ".imaging.example.org."), z.forward[name].addr))
+	}
+	for _, a := range slices.SortedFunc(maps.Keys(z.reverse), netip.Addr.Compare) {
+		parts = append(parts, fmt.Sprintf("%v=%s", a, strings.TrimSuffix(z.reverse[a], ".imaging.example.org.")))
+	}
+	return strings.Join(parts, " ")
+}
+
+func (z *zones) want(f *fixture, want string) {
+	f.Helper()
+	z.converge(f)
+	if got := z.String(); got != want {
+		f.Fatalf("DNS shows %q, want %q", got, want)
+	}
+}
+
+// policy is testConfig with a policy for the first network.
+func policy(ddns bool, p NamePolicy) Config {
+	c := testConfig()
+	c.Networks = slices.Clone(c.Networks)
+	c.Networks[0].DDNS, c.Networks[0].Names = ddns, p
+	return c
+}
+
+// TestPolicyOfHeldLeases changes the policy under a device's lease and a stranger's, by Reload and by a restart, and
+// expects DNS to follow without a renewal.
+func TestPolicyOfHeldLeases(t *testing.T) {
+	const all = "ct1=192.0.2.11 ws1=192.0.2.100 192.0.2.11=ct1 192.0.2.100=ws1"
+	for name, again := range map[string]func(*fixture, Config){
+		"reload": func(f *fixture, c Config) {
+			if err := f.Reload(c); err != nil {
+				f.Fatal(err)
+			}
+		},
+		"restart": (*fixture).reopen,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, z := open(t, policy(true, NamePolicy{})), newZones()
+			f.get(query(client(0xc1), link))
+			f.get(named(1, "ws1", link))
+			z.want(f, all)
+			for _, step := range []struct {
+				config Config
+				want   string
+			}{
+				{policy(true, NamePolicy{Reverse: NoNames}), "ct1=192.0.2.11 ws1=192.0.2.100"},
+				{policy(true, NamePolicy{Forward: NoNames}), "192.0.2.11=ct1 192.0.2.100=ws1"},
+				{policy(true, NamePolicy{Forward: DeviceNames, Reverse: DeviceNames}), "ct1=192.0.2.11 192.0.2.11=ct1"},
+				{policy(false, NamePolicy{}), ""},
+				{policy(true, NamePolicy{Forward: DeviceNames}), "ct1=192.0.2.11 192.0.2.11=ct1 192.0.2.100=ws1"},
+				{policy(false, NamePolicy{Mode: NamesLastWins}), ""},
+				{policy(true, NamePolicy{Mode: NamesLastWins}), all},
+				{policy(true, NamePolicy{}), all},
+			} {
+				again(f, step.config)
+				z.want(f, step.want)
+				for l, err := range f.Leases() {
+					if state := (step.want != "") && strings.Contains(step.want, l.Address.String()); err != nil || state != (l.NameState == NameShown) {
+						t.Errorf("with %q shown %v is %v: %v", step.want, l.Address, l.NameState, err)
+					}
+				}
+			}
+			writes := z.writes
+			again(f, policy(true, NamePolicy{}))
+			z.want(f, all)
+			if z.writes != writes {
+				t.Errorf("%d updates where nothing changed", z.writes-writes)
+			}
+			f.release(named(1, "ws1", link), addr("192.0.2.100"))
+			z.want(f, "ct1=192.0.2.11 192.0.2.11=ct1")
+		})
+	}
+}
+
+// TestOffNeverTellsDNS has leases begin and end where DNS is off.
+func TestOffNeverTellsDNS(t *testing.T) {
+	f, z := open(t, policy(false, NamePolicy{})), newZones()
+	a := f.get(named(1, "ws1", link)).Address
+	f.request(renewing(named(1, "ws2", link), a))
+	f.release(named(1, "ws2", link), a)
+	z.want(f, "")
+	if z.writes != 0 {
+		t.Errorf("%d updates", z.writes)
+	}
+}
+
+// TestUnconfirmedDirection has a change in flight while a reload wants another direction, and crashes.
+func TestUnconfirmedDirection(t *testing.T) {
+	for _, confirmed := range []bool{true, false} {
+		f, z := open(t, policy(true, NamePolicy{})), newZones()
+		f.get(named(1, "ws1", link))
+		changes := f.wantChanges("+ws1.imaging.example.org. 192.0.2.100")
+		z.make(changes[0])
+		if err := f.Reload(policy(true, NamePolicy{Forward: NoNames})); err != nil {
+			t.Fatal(err)
+		}
+		if confirmed {
+			f.confirm(changes)
+		}
+		f.reopen(policy(true, NamePolicy{Forward: NoNames}))
+		z.want(f, "192.0.2.100=ws1")
+	}
+}
+
+// TestSharedNames has strangers take one name, in each mode.
+func TestSharedNames(t *testing.T) {
+	a, b := named(1, "ws1", link), named(2, "ws1", link)
+	for _, tc := range []struct {
+		mode                   NameMode
+		both, secondGone, over string
+	}{
+		{NamesStrict, "192.0.2.100", "192.0.2.100", ""},
+		{NamesKeepStatic, "192.0.2.103", "192.0.2.100", ""},
+		{NamesLastWins, "192.0.2.103", "192.0.2.100", "static"},
+	} {
+		t.Run(fmt.Sprint(tc.mode), func(t *testing.T) {
+			c := policy(true, NamePolicy{Mode: tc.mode})
+			f, z := open(t, c), newZones()
+			shows := func(name, want string) {
+				t.Helper()
+				z.converge(f)
+				if got := z.forward[name+".imaging.example.org."].addr; want == "" && got.IsValid() || want != "" && got.String() != want {
+					t.Fatalf("%s is %v, want %q", name, got, want)
+				}
+			}
+			first := f.get(a).Address
+			shows("ws1", first.String())
+			f.clock.advance(time.Second)
+			second := f.get(b).Address
+			shows("ws1", tc.both)
+			state := NameSuperseded
+			if tc.mode == NamesStrict {
+				state = NameShown
+			}
+			if l, _ := f.Lease(first); l.NameState != state {
+				t.Errorf("the first is %v", l.NameState)
+			}
+			if l, _ := f.Lease(second); (l.NameState == NameConflict) != (tc.mode == NamesStrict) || l.NameState == NameConflict && l.NameTrouble == "" {
+				t.Errorf("the second is %v, %q", l.NameState, l.NameTrouble)
+			}
+			f.request(renewing(a, first)) // a renewal does not take it back
+			shows("ws1", tc.both)
+			f.reopen(c)
+			shows("ws1", tc.both)
+			f.release(b, second)
+			shows("ws1", tc.secondGone)
+
+			z.static["pacs.imaging.example.org."] = true
+			f.get(named(2, "pacs", link))
+			z.converge(f)
+			f.clock.advance(time.Minute)
+			if got := z.forward["pacs.imaging.example.org."].addr; got.IsValid() != (tc.over != "") {
+				t.Errorf("a static name is %v", got)
+			}
+		})
+	}
+}
+
+// TestModeChangeFreesConflict has a client in conflict get its name when the mode allows it, without waiting.
+func TestModeChangeFreesConflict(t *testing.T) {
+	f, z := open(t, policy(true, NamePolicy{})), newZones()
+	f.get(named(1, "ws1", link))
+	z.converge(f)
+	second := f.get(named(2, "ws1", link)).Address
+	z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+	if s := f.NameStats(); s.Waiting != 1 || s.Conflicts != 1 || s.Oldest != 0 {
+		t.Errorf("%+v", s)
+	}
+	if err := f.Reload(policy(true, NamePolicy{Mode: NamesLastWins})); err != nil {
+		t.Fatal(err)
+	}
+	z.want(f, fmt.Sprintf("ws1=%v 192.0.2.100=ws1 %v=ws1", second, second))
+	if s := f.NameStats(); s != (NameStats{}) {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestResync loses the zones, and has them filled again.
+func TestResync(t *testing.T) {
+	f, z := open(t, testConfig()), newZones()
+	f.get(query(client(0xc1), link))
+	f.get(named(1, "ws1", link))
+	f.get(named(2, "ws2", link2))
+	f.get(query(client(3), link2)) // has no name
+	z.converge(f)
+	before := z.String()
+	z.forward, z.reverse = map[string]fakeName{}, map[netip.Addr]string{}
+	if n, err := f.Resync(context.Background(), "cardiology"); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	z.want(f, "ws2=198.51.100.10 198.51.100.10=ws2")
+	if n, err := f.Resync(context.Background(), ""); err != nil || n != 3 {
+		t.Fatal(n, err)
+	}
+	f.reopen(testConfig()) // nothing is forgotten
+	z.want(f, before)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Resync(context.Background(), ""); err == nil {
+		t.Error("resynced what is closed")
+	}
+}
+
+// TestNameStats has changes come and go, and asks how long the first one waits.
+func TestNameStats(t *testing.T) {
+	f := open(t, testConfig())
+	q := func(n byte) Query { return named(n, fmt.Sprintf("ws%d", n), link2) }
+	for n := byte(1); n <= 3; n++ {
+		f.get(q(n))
+		f.settled()
+		f.clock.advance(time.Second)
+	}
+	if s := f.NameStats(); s != (NameStats{Waiting: 3, Oldest: 3 * time.Second}) {
+		t.Errorf("%+v", s)
+	}
+	changes := f.TakeNameChanges(10)
+	f.confirm(changes[2:]) // the first
+	if s := f.NameStats(); s != (NameStats{Waiting: 2, Oldest: 2 * time.Second}) {
+		t.Errorf("%+v", s)
+	}
+	f.FailNameChange(changes[1], f.clock.now().Add(time.Minute), Trouble{Conflict: true, Text: "taken"})
+	if s := f.NameStats(); s != (NameStats{Waiting: 2, Conflicts: 1, Oldest: time.Second}) {
+		t.Errorf("%+v", s)
+	}
+	f.confirm(changes[:1])
+	// What waits for ever does not have what is over remembered.
+	for n := range 5000 {
+		f.get(q(5))
+		f.settled()
+		f.confirm(f.TakeNameChanges(1))
+		f.release(q(5), addr("198.51.100.13"))
+		f.settled()
+		f.confirm(f.TakeNameChanges(1))
+		if n%100 == 0 {
+			if got := len(f.names.ages); got > 3000 {
+				t.Fatalf("%d ages after %d leases", got, n)
+			}
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package lease
+
+import "time"
+
+// NameState says what became of a lease's name in DNS.
+type NameState uint8
+
+// The states of a name.
+const (
+	NameNone       NameState = iota // there is no name, or the lease is over
+	NameOff                         // its network has no names in DNS, or not this one
+	NameShown                       // DNS shows it
+	NameWaiting                     // DNS is to be told, and was not yet
+	NameSuperseded                  // DNS shows a later lease of this name
+	NameConflict                    // the name is somebody else's; it is tried again now and then
+	NameFailed                      // DNS was told and did not take it; it is tried again
+)
+
+var nameStates = [...]string{"", "off", "shown", "waiting", "superseded", "conflict", "failed"}
+
+// String is what the control socket calls it.
+func (s NameState) String() string {
+	if int(s) < len(nameStates) {
+		return nameStates[s]
+	}
+	return "unknown"
+}
+
+// Trouble says why DNS does not show what it is to show.
+type Trouble struct {
+	Conflict bool   // the name is somebody else's
+	Text     string // for people; equal texts best share one string
+}
+
+// NameStats counts what DNS is not known to show yet.
+type NameStats struct {
+	Waiting   int           // changes, those that are being made included
+	Conflicts int           // of these: names that are somebody else's
+	Oldest    time.Duration // how long the first of the others has been waiting
+}
+
+// FailNameChange gives a taken change back that could not be made, and says why. It is taken again, at retryAt at the
+// earliest.
+func (m *Manager) FailNameChange(c NameChange, retryAt time.Time, why Trouble) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.giveBack(c, retryAt, &why)
+}
+
+// explain notes why a change waits, or, with nil, that nothing is known against it. Caller holds the Manager's mu.
+func (q *nameQueue) explain(w *waiting, why *Trouble) {
+	if w.why != nil && w.why.Conflict {
+		q.conflicts--
+	}
+	if why != nil && why.Conflict {
+		q.conflicts++
+	}
+	w.why = why
+}
+
+// aged is a change in the order in which changes came. It is over when its chain has no such change any more.
+type aged struct {
+	c       *chain
+	version uint64
+	since   int64 // nanoseconds since Open
+}
+
+func (a *aged) over() bool {
+	for i := range a.c.waiting {
+		if w := &a.c.waiting[i]; w.version == a.version {
+			return w.why != nil && w.why.Conflict
+		}
+	}
+	return true
+}
+
+// age notes when a change came, and forgets those at the front that are over; all of them when there are too many.
+// Caller holds the Manager's mu.
+func (q *nameQueue) age(c *chain, version uint64, now int64) {
+	for len(q.ages) > 0 && q.ages[0].over() {
+		q.ages = q.ages[1:]
+	}
+	if len(q.ages) > 2*q.count+1024 {
+		kept := q.ages[:0]
+		for _, a := range q.ages {
+			if !a.over() {
+				kept = append(kept, a)
+			}
+		}
+		clear(q.ages[len(kept):])
+		q.ages = kept
+	}
+	q.ages = append(q.ages, aged{c, version, now})
+}
+
+// NameStats counts what waits. It costs nothing for each lease.
+func (m *Manager) NameStats() NameStats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q := &m.names
+	s := NameStats{Waiting: q.count, Conflicts: q.conflicts}
+	for len(q.ages) > 0 && q.ages[0].over() {
+		q.ages = q.ages[1:]
+	}
+	if len(q.ages) > 0 {
+		s.Oldest = time.Duration(m.now().el - q.ages[0].since)
+	}
+	return s
+}
+
+// tellName adds to a lease what became of its name. Caller holds mu.
+func (m *Manager) tellName(l *Lease) {
+	b := m.bindings[l.Address]
+	if b == nil || l.State != Active || l.Name == "" || b.name != l.Name {
+		return
+	}
+	switch c := m.names.adding[b]; {
+	case c != nil:
+		l.NameState = NameWaiting
+		if i := c.find(b, ""); i >= 0 && c.waiting[i].why != nil {
+			why := c.waiting[i].why
+			l.NameState, l.NameTrouble = NameFailed, why.Text
+			if why.Conflict {
+				l.NameState = NameConflict
+			}
+		}
+	case m.superseded(b):
+		l.NameState = NameSuperseded
+	case m.wanted(b)|b.shows == 0:
+		l.NameState = NameOff
+	case m.isRight(b):
+		l.NameState = NameShown
+	default: // it is being written that it is to be told
+		l.NameState = NameWaiting
+	}
+}

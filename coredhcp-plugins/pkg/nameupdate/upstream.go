@@ -1,0 +1,214 @@
+package nameupdate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
+)
+
+const (
+	// preferAgain is how often the first server of a list is tried again while another one does its work.
+	preferAgain = time.Minute
+	// maxUpstreams bounds the primaries that are found by asking a resolver.
+	maxUpstreams = 1024
+)
+
+// Route says which servers take the updates of a zone and of those below it.
+type Route struct {
+	Zone    string   // canonical; "." for every zone
+	Servers []string // HOST:PORT, the first one preferred
+}
+
+// ZoneKey says which key signs the updates of a zone and of those below it.
+type ZoneKey struct {
+	Zone string // canonical; "." for every zone
+	Key  tsigkey.Key
+}
+
+// upstream is where the updates of some zones go: one server or several that do the same, and one key. What is known of
+// one says nothing of another.
+type upstream struct {
+	name    string // the servers, for people
+	servers []exchanger
+
+	mu      sync.Mutex
+	current int       // of servers, the one that answered last
+	prefer  time.Time // when the first one is tried again
+
+	// heldUntil is the Unix time in nanoseconds before which exchanges fail at once, since they would anyway: Worker sets
+	// it. Then one may try.
+	heldUntil atomic.Int64
+}
+
+var _ exchanger = (*upstream)(nil)
+
+// errHeld is the failure of an exchange that was not tried.
+var errHeld = errors.New("it did not answer a moment ago")
+
+// exchange asks the server that answered last, and the others if it does not answer.
+func (u *upstream) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
+	var probe int64
+	if until := u.heldUntil.Load(); until != 0 {
+		now := time.Now()
+		probe = now.Add(maxProbe).UnixNano()
+		if now.UnixNano() < until || !u.heldUntil.CompareAndSwap(until, probe) {
+			return nil, &upstreamError{u, &serverError{server: u.name, err: errHeld}}
+		}
+	}
+	first := u.first()
+	var last error
+	for i := range u.servers {
+		n := (first + i) % len(u.servers)
+		r, err := u.servers[n].exchange(ctx, m)
+		if err == nil {
+			if i > 0 || first != 0 {
+				u.answered(n)
+			}
+			if probe != 0 {
+				u.heldUntil.CompareAndSwap(probe, 0)
+			}
+			return r, nil
+		}
+		last = err
+		if !fails[*serverError](err) && !fails[*tcpError](err) {
+			break // it is not the server's absence
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return nil, &upstreamError{u, last}
+}
+
+// first is the server to begin with.
+func (u *upstream) first() int {
+	if len(u.servers) == 1 {
+		return 0
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if now := time.Now(); u.current != 0 && now.After(u.prefer) {
+		u.prefer = now.Add(preferAgain)
+		return 0
+	}
+	return u.current
+}
+
+func (u *upstream) answered(n int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if n != u.current {
+		u.current, u.prefer = n, time.Now().Add(preferAgain)
+	}
+}
+
+// upstreamError says whose an error is.
+type upstreamError struct {
+	at  *upstream
+	err error
+}
+
+func (e *upstreamError) Error() string { return e.err.Error() }
+func (e *upstreamError) Unwrap() error { return e.err }
+
+func fails[E error](err error) bool {
+	_, is := errors.AsType[E](err)
+	return is
+}
+
+// routes finds the upstream of a name.
+type routes struct {
+	routes   []Route
+	keys     []ZoneKey
+	resolver *resolver // for zones that no route is for; may be nil
+	dial     func(server string, key tsigkey.Key, alone bool) exchanger
+
+	mu   sync.Mutex
+	made map[string]*upstream // by servers and key
+}
+
+// of returns where the zone of a name is to be updated. It is not asked whether there is such a zone.
+func (r *routes) of(ctx context.Context, name string) (*upstream, error) {
+	servers := longest(r.routes, name, func(x *Route) string { return x.Zone })
+	if servers != nil {
+		return r.at(servers.Servers, name)
+	}
+	if r.resolver == nil {
+		return nil, &noZoneError{server: "configuration", name: name, why: "no server is given for it"}
+	}
+	found, err := r.resolver.primary(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return r.at(found, name)
+}
+
+// at returns the upstream of these servers with the key of a name.
+func (r *routes) at(servers []string, name string) (*upstream, error) {
+	var key tsigkey.Key
+	if k := longest(r.keys, name, func(x *ZoneKey) string { return x.Zone }); k != nil {
+		key = k.Key
+	}
+	list := strings.Join(servers, ",")
+	id := list + " " + key.Name
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if u := r.made[id]; u != nil {
+		return u, nil
+	}
+	if len(r.made) >= maxUpstreams {
+		return nil, fmt.Errorf("the zone of %s: more than %d servers", name, maxUpstreams)
+	}
+	u := &upstream{name: list}
+	for _, s := range servers {
+		u.servers = append(u.servers, r.dial(s, key, len(servers) == 1))
+	}
+	r.made[id] = u
+	return u, nil
+}
+
+// longest is the entry for the longest zone that a name is in, or nil.
+func longest[T any](list []T, name string, zone func(*T) string) *T {
+	var best *T
+	for i := range list {
+		if e := &list[i]; dns.IsSubDomain(zone(e), name) && (best == nil || len(zone(e)) > len(zone(best))) {
+			best = e
+		}
+	}
+	return best
+}
+
+// upstreams are those that are in use, by name.
+func (r *routes) upstreams() []*upstream {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]*upstream, 0, len(r.made)+1)
+	for _, u := range r.made {
+		list = append(list, u)
+	}
+	if r.resolver != nil {
+		list = append(list, r.resolver.up)
+	}
+	slices.SortFunc(list, func(a, b *upstream) int { return strings.Compare(a.name, b.name) })
+	return list
+}
+
+// close closes what connections are open.
+func (r *routes) close() {
+	for _, u := range r.upstreams() {
+		for _, s := range u.servers {
+			if c, ok := s.(*client); ok {
+				c.close()
+			}
+		}
+	}
+}
