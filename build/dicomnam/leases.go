@@ -30,6 +30,12 @@ func leasesCommand() *cobra.Command {
 were on disk at one moment: also those that ended, for as long as nobody else got
 the address. A lease is active, expired, released or declined (the client found
 another machine at the address, which rests until the time that is shown).
+
+DNS says what became of the name: shown; waiting, to be told soon; failed, DNS was
+told and did not take it, or did not answer; conflict, the name is somebody else's;
+superseded, DNS shows a later lease of the same name; off, the site file says that
+it is not to be there. WHY is the reason for failed and conflict; both are tried
+again.
 ` + aboutOutput,
 		Example: "  dicomnam leases --network radiology --state active\n" +
 			"  dicomnam leases --json | jq -r 'select(.published) | .name'",
@@ -71,15 +77,11 @@ type leaseTable struct{ *table }
 func newLeaseTable(w io.Writer) printer[control.Lease] {
 	// Rows far behind the first ones are as neat for the widths that are known.
 	return leaseTable{newTable(w, column{"ADDRESS", 15}, column{"STATE", 8}, column{"CLIENT", 17},
-		column{"DEVICE", 0}, column{"NAME", 0}, column{"PUBLISHED", 0}, column{"EXPIRES", 0})}
+		column{"DEVICE", 0}, column{"NAME", 0}, column{"DNS", 0}, column{"EXPIRES", 0}, column{"WHY", 0})}
 }
 
 func (t leaseTable) item(l control.Lease) error {
-	published := ""
-	if l.Name != "" {
-		published = yesNo(l.Published)
-	}
-	return t.row(l.Address.String(), l.State, l.Client.String(), l.Device, l.Name, published, until(l.Expires))
+	return t.row(l.Address.String(), l.State, l.Client.String(), l.Device, l.Name, l.DNS, until(l.Expires), strings.ReplaceAll(l.Trouble, " ", "_"))
 }
 
 func (t leaseTable) end() error { return t.flush() }

@@ -55,6 +55,6 @@ command line was wrong.`,
 		SilenceErrors: true,
 	}
 	cmd.AddCommand(checkCommand(), keygenCommand(), genCommand())
-	cmd.AddCommand(leasesCommand(), historyCommand(), releaseCommand(), unquarantineCommand(), backupCommand())
+	cmd.AddCommand(leasesCommand(), historyCommand(), releaseCommand(), unquarantineCommand(), backupCommand(), resyncCommand())
 	return cmd
 }

@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 func serve(ts *testscript.TestScript, _ bool, _ []string) {
 	s := control.NewServer()
 	s.Handle(control.Leases, answerLeases)
+	s.Handle(control.Resync, answerResync)
 	s.Handle(control.History, answerHistory)
 	s.Handle(control.Release, func(_ context.Context, args json.RawMessage, send func(any) error) error {
 		return answerAct(args, control.Active, control.Released, send)
@@ -124,13 +125,24 @@ func ethernet(n int) control.Client {
 
 var someLeases = []control.Lease{
 	{Address: netip.MustParseAddr("192.0.2.11"), State: control.Active, Client: ethernet(1), Network: "radiology", Device: "ct1",
-		Name: "ct1.imaging.example.org.", Published: true, Start: day(3), Expires: at(15)},
+		Name: "ct1.imaging.example.org.", Published: true, DNS: "shown", Start: day(3), Expires: at(15)},
 	{Address: netip.MustParseAddr("192.0.2.12"), State: control.Active, Client: ethernet(2), Network: "radiology", Device: "mr1",
-		Name: "mr1.imaging.example.org.", Start: day(3)},
+		Name: "mr1.imaging.example.org.", DNS: "conflict", Trouble: "it is\tsomebody else's", Start: day(3)},
 	{Address: netip.MustParseAddr("192.0.2.100"), State: control.Expired, Client: control.Client{ClientIdentifier: "00746573740a"}, Network: "radiology",
 		Name: "evil name\x1b[31m\u202eexe\\.imaging.example.org.", Start: day(3), Expires: at(4)},
 	{Address: netip.MustParseAddr("192.0.2.101"), State: control.Declined, Client: ethernet(3), Network: "radiology", Start: day(3), Expires: at(23)},
 	{Address: netip.MustParseAddr("198.51.100.7"), State: control.Released, Client: ethernet(4), Network: "office", Start: day(1), Expires: at(2)},
+}
+
+func answerResync(_ context.Context, args json.RawMessage, send func(any) error) error {
+	var n control.Network
+	if err := control.Decode(args, &n); err != nil {
+		return err
+	}
+	if n.Network == "" {
+		return send(control.Resynced{Leases: 7})
+	}
+	return send(control.Resynced{Leases: 3})
 }
 
 func answerLeases(_ context.Context, args json.RawMessage, send func(any) error) error {

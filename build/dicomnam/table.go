@@ -124,10 +124,3 @@ func until(t *time.Time) string {
 	}
 	return moment(*t)
 }
-
-func yesNo(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
-}

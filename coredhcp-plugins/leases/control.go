@@ -30,6 +30,7 @@ func (l *Leases) commands() map[string]control.Handler {
 		control.Release:      l.act("has no active lease", "ended by an administrator", (*lease.Manager).End),
 		control.Unquarantine: l.act("is not declined", "freed by an administrator", (*lease.Manager).Unquarantine),
 		control.Backup:       l.backup,
+		control.Resync:       l.resync,
 	}
 }
 
@@ -64,6 +65,23 @@ func (l *Leases) list(_ context.Context, args json.RawMessage, send func(any) er
 		return fmt.Errorf("device %q: there is none of this name in the site file, and no lease of it", f.Device)
 	}
 	return nil
+}
+
+// resync answers control.Resync.
+func (l *Leases) resync(ctx context.Context, args json.RawMessage, send func(any) error) error {
+	var n control.Network
+	if err := control.Decode(args, &n); err != nil {
+		return err
+	}
+	if n.Network != "" && !hasNetwork(l.site.Current(), n.Network) {
+		return fmt.Errorf("network %q: there is none of this name in the site file", n.Network)
+	}
+	told, err := l.manager.Resync(ctx, n.Network)
+	if err != nil {
+		return err
+	}
+	l.log.Info("DNS is told everything again by an administrator", "network", n.Network, "leases", told)
+	return send(control.Resynced{Leases: told})
 }
 
 func hasNetwork(s *site.Site, name string) bool {
@@ -184,7 +202,8 @@ func syncDirectory(path string) error {
 func told(b lease.Lease) control.Lease {
 	return control.Lease{
 		Address: b.Address, State: b.State.String(), Client: clientTold(b.Client), Network: b.Network, Device: b.Device,
-		Name: b.Name, Published: b.Published && b.State == lease.Active, Start: begin(b.Start), Expires: end(b.Expires),
+		Name: b.Name, Published: b.Published && b.State == lease.Active,
+		DNS: b.NameState.String(), Trouble: b.NameTrouble, Start: begin(b.Start), Expires: end(b.Expires),
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 )
 
 // controlled is a running plugin on a database in dir, and the path of a control
@@ -148,6 +149,38 @@ func TestControlLeases(t *testing.T) {
 				t.Errorf("released: %+v", i)
 			}
 		}
+	}
+}
+
+func TestControlResync(t *testing.T) {
+	l, path := controlled(t, filepath.Join(t.TempDir(), "leases"))
+	a := obtain(t, l, 1) // ct1
+	for range 2 {
+		for _, c := range l.manager.TakeNameChanges(10) {
+			if err := l.manager.ConfirmNameChange(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if items, err := call[control.Lease](t, path, control.Leases, control.Filter{Device: "ct1"}); err != nil || len(items) != 1 || items[0].Address != a || items[0].DNS != "shown" {
+			t.Fatalf("%+v, %v", items, err)
+		}
+		if got, err := call[control.Resynced](t, path, control.Resync, control.Network{Network: "radiology"}); err != nil || len(got) != 1 || got[0].Leases != 1 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	}
+	changes := l.manager.TakeNameChanges(10)
+	if len(changes) != 1 {
+		t.Fatalf("changes %+v", changes)
+	}
+	l.manager.FailNameChange(changes[0], time.Now().Add(time.Hour), lease.Trouble{Text: "REFUSED"})
+	if items, err := call[control.Lease](t, path, control.Leases, control.Filter{Device: "ct1"}); err != nil || len(items) != 1 || items[0].DNS != "failed" || items[0].Trouble != "REFUSED" {
+		t.Errorf("%+v, %v", items, err)
+	}
+	if got, err := call[control.Resynced](t, path, control.Resync, control.Network{Network: "cardiology"}); err != nil || len(got) != 1 || got[0].Leases != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := call[control.Resynced](t, path, control.Resync, control.Network{Network: "none"}); err == nil || !strings.Contains(err.Error(), "there is none of this name") {
+		t.Error(err)
 	}
 }
 

@@ -17,6 +17,7 @@ const (
 	Release      = "release"      // Address; one Lease, as it is now
 	Unquarantine = "unquarantine" // Address; one Lease, as it is now
 	Backup       = "backup"       // Directory; one Directory
+	Resync       = "resync"       // Network; one Resynced
 )
 
 // States of a Lease.
@@ -41,6 +42,16 @@ type Filter struct {
 type Address struct {
 	Address netip.Addr `json:"address"`
 	Limit   int        `json:"limit,omitempty"` // of History: the most events that are told; 0: all that are kept
+}
+
+// Network are the arguments of Resync.
+type Network struct {
+	Network string `json:"network,omitempty"` // name of a network of the site; "": all
+}
+
+// Resynced is the answer of Resync.
+type Resynced struct {
+	Leases int `json:"leases"` // of which DNS is told again
 }
 
 // Directory are the arguments of Backup, and its answer.
@@ -70,10 +81,14 @@ type Lease struct {
 	Client    Client     `json:"client"`
 	Network   string     `json:"network"`   // the network that the address is in now; "" if the site has none for it any more
 	Device    string     `json:"device"`    // the device of the site that got it; "" if none
-	Name      string     `json:"name"`      // the FQDN that DNS shall show while it is active; "" none
+	Name      string     `json:"name"`      // the FQDN of whoever holds the address, while it is active; "" none
 	Published bool       `json:"published"` // DNS is known to show Name
-	Start     time.Time  `json:"start"`
-	Expires   *time.Time `json:"expires"` // when it ends, or did; nil: never
+	// DNS is what became of Name: off, shown, waiting, superseded, conflict or failed; "" where there is no name. Trouble
+	// is why, for people.
+	DNS     string     `json:"dns,omitempty"`
+	Trouble string     `json:"dns_trouble,omitempty"`
+	Start   time.Time  `json:"start"`
+	Expires *time.Time `json:"expires"` // when it ends, or did; nil: never
 }
 
 // Event is one client's time on one address.

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
+)
+
+func resyncCommand() *cobra.Command {
+	var (
+		s server
+		n control.Network
+	)
+	cmd := &cobra.Command{
+		Use:   "resync",
+		Short: "Have DNS told the names of all leases again",
+		Long: `Have coredhcp tell DNS again what it is to show of every active lease, the newest
+first: after a zone was lost, or was restored from a backup. It goes on in the
+background, as fast as DNS answers; the command returns when it is certain to
+happen, also if coredhcp ends meanwhile. Names that are right already stay as they
+are. 'dicomnam leases' shows what is still waiting.`,
+		Example: "  dicomnam resync\n  dicomnam resync --network radiology",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return ask(cmd, &s, control.Resync, n, func(w io.Writer) printer[control.Resynced] {
+				return line[control.Resynced](func(r control.Resynced) error {
+					_, err := fmt.Fprintf(w, "%d leases\n", r.Leases)
+					return err
+				})
+			})
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	s.flags(cmd)
+	cmd.Flags().StringVar(&n.Network, "network", "", "only leases of this network of the site file (its `NAME`)")
+	return cmd
+}
