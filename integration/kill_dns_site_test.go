@@ -111,12 +111,26 @@ func (k *killSite) records(version int, z zoneText) zoneText {
 		}
 	}
 	found := make(zoneText)
-	for _, rr := range p.Records(func(h dnssd.Host) bool { return addresses[h.Name] == h.Address }) {
+	for _, rr := range p.Records(killView(addresses)) {
 		if rr.Header().Rrtype != dns.TypeNS { // the seed's
 			found[rr.String()] = true
 		}
 	}
 	return found
+}
+
+// killView is what a zone says of the site's hosts; nobody registers services in it.
+type killView map[string]netip.Addr
+
+func (v killView) HasAddress(h dnssd.Host) bool { return v[h.Name] == h.Address }
+func (v killView) Others(string, uint16) bool   { return false }
+
+// rrText is the first string of a TXT record, "" of any other.
+func rrText(rr dns.RR) string {
+	if txt, ok := rr.(*dns.TXT); ok {
+		return txt.Txt[0]
+	}
+	return ""
 }
 
 // check fails unless what z holds of the site is one whole version, with the services of exactly those hosts that have
@@ -139,7 +153,8 @@ func (k *killSite) check(serial uint32, z zoneText) (version int) {
 		}
 		of, _, pair := strings.Cut(strings.TrimLeft(label, "ab"), "-")
 		_, err = strconv.Atoi(of)
-		if name := rr.Header().Name; name == killZone || name == "ns."+killZone || strings.HasPrefix(label, "host") || pair && err == nil {
+		pair = pair && err == nil && !strings.HasPrefix(rrText(rr), "AET=") // but for the site's TXT record of its host
+		if name := rr.Header().Name; name == killZone || name == "ns."+killZone || strings.HasPrefix(label, "host") || pair {
 			continue
 		}
 		found[text] = true

@@ -49,7 +49,7 @@ func BenchmarkFollow(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if _, err := publish(ctx, z, content, false); err != nil {
+			if _, _, err := publish(ctx, z, content, false); err != nil {
 				b.Fatal(err)
 			}
 			do := func(rr dns.RR) {

@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dicomnam/dicomnam/plugin/pkg/dnssd"
 	"github.com/dicomnam/dicomnam/plugin/pkg/zone"
 
 	"github.com/coredns/coredns/core/dnsserver"
@@ -74,6 +75,7 @@ type served struct {
 	origin  string
 	zone    atomic.Pointer[zone.Zone]
 	metrics atomic.Pointer[zoneMetrics]
+	content atomic.Pointer[dnssd.Publication] // nil without a site file
 	notices
 }
 

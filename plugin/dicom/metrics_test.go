@@ -88,7 +88,7 @@ func TestMetrics(t *testing.T) {
 		`transfers_total{sent="ixfr",zone="imaging.example.org."} 0`,
 		"failed_transfers_total" + label(`reason="busy",`) + "0",
 		"zone_serial" + label("") + strconv.FormatFloat(float64(serial), 'g', -1, 64) + "\n",
-		"zone_records" + label("") + "10",
+		"zone_records" + label("") + "18",
 		"journal_changes" + label("") + "2",
 		fmt.Sprintf(`site_reloads_total{result="success",site=%q} 1`, path),
 		fmt.Sprintf(`site_last_success_timestamp_seconds{site=%q} 1.`, path),

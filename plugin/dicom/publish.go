@@ -14,17 +14,19 @@ import (
 
 // publish makes the site records of z those of content, which is nil without a
 // site file. seeded says that SOA and NS are those of a zone file. The zone keeps
-// the rules by which services follow addresses, with the records.
-func publish(ctx context.Context, z *zone.Zone, content *site.Site, seeded bool) (changed bool, err error) {
+// the rules by which services follow addresses, with the records. The publication
+// is nil without a site file.
+func publish(ctx context.Context, z *zone.Zone, content *site.Site, seeded bool) (p *dnssd.Publication, changed bool, err error) {
 	if content == nil {
-		return z.ReplaceSite(ctx, func(*zone.Candidate) ([]dns.RR, zone.Derive) { return nil, nil })
+		changed, err = z.ReplaceSite(ctx, func(*zone.Candidate) ([]dns.RR, zone.Derive) { return nil, nil })
+		return nil, changed, err
 	}
 	publication := dnssd.Publish(content, z.Origin())
 	// A service follows the addresses that updates brought. Those that the old
 	// site file brought go in this very transaction.
 	former := siteAddresses(z)
-	return z.ReplaceSite(ctx, func(c *zone.Candidate) ([]dns.RR, zone.Derive) {
-		records := publication.Records(func(h dnssd.Host) bool { return !former[h.Name] && hasAddress(c, h) })
+	changed, err = z.ReplaceSite(ctx, func(c *zone.Candidate) ([]dns.RR, zone.Derive) {
+		records := publication.Records(view{c, former})
 		if seeded {
 			records = slices.DeleteFunc(records, func(rr dns.RR) bool {
 				return rr.Header().Rrtype == dns.TypeNS && rr.Header().Name == z.Origin()
@@ -34,13 +36,25 @@ func publish(ctx context.Context, z *zone.Zone, content *site.Site, seeded bool)
 		}
 		return records, follow(publication)
 	})
+	return publication, changed, err
 }
+
+// A view shows a publication the zone as a transaction sees it.
+type view struct {
+	*zone.Candidate
+	former map[string]bool // names whose addresses go in this transaction
+}
+
+// HasAddress implements [dnssd.View].
+func (v view) HasAddress(h dnssd.Host) bool { return !v.former[h.Name] && hasAddress(v.Candidate, h) }
+
+var _ dnssd.View = view{}
 
 // follow returns the [zone.Derive] of a publication: which services appear and
 // which vanish because of a change at the touched names.
 func follow(publication *dnssd.Publication) zone.Derive {
 	return func(c *zone.Candidate, touched []string) []zone.Change {
-		put, drop := publication.Touched(touched, func(h dnssd.Host) bool { return hasAddress(c, h) })
+		put, drop := publication.Touched(touched, view{Candidate: c})
 		changes := make([]zone.Change, 0, len(put)+len(drop))
 		for _, rr := range drop {
 			changes = append(changes, zone.Change{Delete: true, RR: rr})

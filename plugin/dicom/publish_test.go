@@ -46,7 +46,7 @@ func TestRefusedSiteKeepsRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := context.Background()
-	if _, err := publish(ctx, z, former, false); err != nil {
+	if _, _, err := publish(ctx, z, former, false); err != nil {
 		t.Fatal(err)
 	}
 	host := func(class uint16) {
@@ -68,7 +68,7 @@ func TestRefusedSiteKeepsRules(t *testing.T) {
 		t.Fatal("no service while its host has an address")
 	}
 	z.Configure(zone.Config{Limits: zone.Limits{Bytes: 1}})
-	if _, err := publish(ctx, z, later, false); !errors.Is(err, zone.ErrLimit) {
+	if _, _, err := publish(ctx, z, later, false); !errors.Is(err, zone.ErrLimit) {
 		t.Fatal(err)
 	}
 	host(dns.ClassNONE)

@@ -116,7 +116,9 @@ func (d *Dicom) open() (err error) {
 			Limits:    d.limits,
 			Committed: func(uint32) { d.committed(s, z) },
 		})
-		if _, err := publish(context.Background(), z, content, d.seed != ""); err != nil {
+		publication, _, err := publish(context.Background(), z, content, d.seed != "")
+		s.content.Store(publication)
+		if err != nil {
 			err = fmt.Errorf("publishing the site in zone %s: %w", origin, err)
 			if d.sitePath == "" || z.Snapshot().Len() == 1 {
 				return err
@@ -254,11 +256,13 @@ func (d *Dicom) apply(ctx context.Context, l loadedSite) error {
 	for _, origin := range d.config.zones {
 		s := d.zones[origin]
 		z := s.zone.Load()
-		changed, err := publish(ctx, z, content, d.seed != "")
-		switch {
-		case err != nil:
+		publication, changed, err := publish(ctx, z, content, d.seed != "")
+		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("zone %s: %w", origin, err))
-		case changed:
+			continue
+		}
+		s.content.Store(publication)
+		if changed {
 			log.Infof("Site file %s: zone %s has serial %d", d.sitePath, origin, z.Snapshot().Serial())
 		}
 	}

@@ -27,6 +27,12 @@ func TestSiteIsAnswered(t *testing.T) {
 		{"_services._dns-sd._udp.imaging.example.org.", "PTR", "_dicom._tcp.imaging.example.org."},
 		{"OLDMR._dicom._tcp.imaging.example.org.", "SRV", "0 0 104 oldmr.imaging.example.org."},
 		{"oldmr._dicom._tcp.imaging.example.org.", "TXT", `"AET=OLDMR" "PrimaryDeviceType=MR"`},
+		{"_mr._sub._dicom._tcp.imaging.example.org.", "PTR", "OLDMR._dicom._tcp.imaging.example.org."},
+		{"_ct._sub._dicom._tcp.imaging.example.org.", "PTR", "NXDOMAIN"},
+		{"_dicom._tcp.imaging.example.org.", "SRV", "0 0 104 oldmr.imaging.example.org."},
+		{"oldmr.imaging.example.org.", "TXT", `"AET=OLDMR" "PrimaryDeviceType=MR"`},
+		{"b._dns-sd._udp.imaging.example.org.", "PTR", "imaging.example.org."},
+		{"lb._dns-sd._udp.0.2.0.192.in-addr.arpa.", "PTR", "imaging.example.org."},
 		{"_ldap._tcp.imaging.example.org.", "SRV", "0 0 389 ldap.imaging.example.org."},
 		{"_tcp.imaging.example.org.", "A", "NOERROR"},
 		{"ct1.imaging.example.org.", "A", "NXDOMAIN"},
@@ -121,6 +127,11 @@ func TestSiteDataCannotBeUpdated(t *testing.T) {
 		{"change a text", domain, []string{"!OLDMR._dicom._tcp.imaging.example.org. TXT"}},
 		{"change a service that came with its host", domain, []string{"CT1._dicom._tcp.imaging.example.org. 300 SRV 0 0 104 evil.imaging.example.org."}},
 		{"remove such a service", domain, []string{"!CT1._dicom._tcp.imaging.example.org."}},
+		{"change a text of a host", domain, []string{"-oldmr.imaging.example.org. TXT \"AET=OLDMR\" \"PrimaryDeviceType=MR\""}},
+		{"join the older form", domain, []string{"_dicom._tcp.imaging.example.org. 300 SRV 0 0 104 evil.imaging.example.org."}},
+		{"say where to browse", domain, []string{"b._dns-sd._udp.imaging.example.org. 300 PTR evil.example.net."}},
+		{"speak for a service whose host is off", domain, []string{"US1._dicom._tcp.imaging.example.org. 300 SRV 0 0 104 evil.imaging.example.org."}},
+		{"remove such a service, which is not there", domain, []string{"!us1._Dicom._tcp.imaging.example.org."}},
 		{"add a name server", domain, []string{"imaging.example.org. 300 NS evil.imaging.example.org."}},
 		{"take over the SOA", domain, []string{"imaging.example.org. 60 SOA evil.imaging.example.org. h.example.org. 3000000000 1 1 1 1"}},
 		{"delete a pointer", reverse, []string{"-20.2.0.192.in-addr.arpa. PTR oldmr.imaging.example.org."}},
@@ -133,6 +144,12 @@ func TestSiteDataCannotBeUpdated(t *testing.T) {
 	}
 	s.want(t, "new.imaging.example.org.", "A", "NXDOMAIN")
 
+	t.Run("a text beside the site's", func(t *testing.T) {
+		s.update(t, dns.RcodeSuccess, domain, "oldmr.imaging.example.org. 300 TXT v=1")
+		s.want(t, "oldmr."+domain, "TXT", `"AET=OLDMR" "PrimaryDeviceType=MR", "v=1"`)
+		s.update(t, dns.RcodeSuccess, domain, "!oldmr.imaging.example.org. TXT")
+		s.want(t, "oldmr."+domain, "TXT", `"AET=OLDMR" "PrimaryDeviceType=MR"`)
+	})
 	t.Run("registering beside the site", func(t *testing.T) {
 		s.update(t, dns.RcodeSuccess, domain,
 			"_dicom._tcp.imaging.example.org. 300 PTR SELF._dicom._tcp.imaging.example.org.",

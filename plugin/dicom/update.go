@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dicomnam/dicomnam/plugin/pkg/zone"
+
 	"github.com/coredns/coredns/plugin/tsig"
 
 	"github.com/miekg/dns"
@@ -48,7 +50,14 @@ func (d *Dicom) update(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, s 
 		return dns.RcodeServerFailure // start has logged it
 	}
 
-	permit := func(name string, t uint16) bool { return d.rules.allow(key, s.origin, name, t) }
+	content, reserved := s.content.Load(), false
+	permit := func(name string, t uint16) bool {
+		if !d.rules.allow(key, s.origin, name, t) {
+			return false
+		}
+		reserved = content != nil && content.Reserves(name, t)
+		return !reserved
+	}
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel()
 	rcode, err := z.Update(ctx, r.Answer, r.Ns, permit)
@@ -56,6 +65,9 @@ func (d *Dicom) update(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, s 
 	case dns.RcodeServerFailure:
 		d.failures.Do(func() { log.Errorf("UPDATE for %s by %s failed: %v", s.origin, key, err) })
 	case dns.RcodeRefused:
+		if reserved {
+			err = fmt.Errorf("a service of the site: %w", zone.ErrSiteRecord)
+		}
 		return d.refuse(s, w, reasonOf(err), fmt.Sprintf("key %s: %v", key, err))
 	}
 	return rcode

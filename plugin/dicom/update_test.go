@@ -74,7 +74,7 @@ func TestUpdateAuthentication(t *testing.T) {
 		if n := testutil.ToFloat64(zoneSerial.WithLabelValues(domain)); uint32(n) != s.serial(t, domain) {
 			t.Errorf("serial %v", n)
 		}
-		if n := testutil.ToFloat64(zoneRecords.WithLabelValues(reverse)); n != 4 { // SOA, NS, ns1, oldmr
+		if n := testutil.ToFloat64(zoneRecords.WithLabelValues(reverse)); n != 9 { // SOA, NS, ns1, oldmr, five for browsing
 			t.Errorf("%v records in %s", n, reverse)
 		}
 		problems, err := testutil.GatherAndLint(prometheus.DefaultGatherer,

@@ -1,5 +1,7 @@
 // Package dnssd makes the DNS records of a site: the names of its hosts and
-// its DICOM services as DICOM PS3.15 H.2 and RFC 6763 describe them.
+// its DICOM services as DICOM PS3.15 H.2 and RFC 6763 describe them, with the
+// older form of DICOM's own example beside it (RFC 2782: SRV at the service
+// itself, TXT at the host).
 //
 // A service must not outlive the address of its host (RFC 5505 section 3.2.1):
 // somebody who browses for a PACS at night must not be sent to a machine that
@@ -15,6 +17,7 @@
 package dnssd
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -45,10 +48,19 @@ type Host struct {
 	Address netip.Addr // the zero Addr means any address
 }
 
+// A View is what a publication asks about the zone.
+type View interface {
+	// HasAddress reports whether the host has the address.
+	HasAddress(Host) bool
+	// Others reports whether records of that type at the name are not the site's.
+	Others(name string, rrtype uint16) bool
+}
+
 // A Conditional is a record that stands while any host of While has its address.
 type Conditional struct {
-	RR    dns.RR
-	While []Host // never empty
+	RR     dns.RR
+	While  []Host // never empty
+	Yields bool   // and while nobody else has records of its type at its name
 }
 
 // A Publication is what a site says about one zone. It does not change once
@@ -58,13 +70,16 @@ type Publication struct {
 	Fixed       []dns.RR      // always stand; NS of the zone first
 	Conditional []Conditional // in the order of the site file
 
-	byHost map[string][]int // host name -> indexes in Conditional
+	byHost    map[string][]int // host name -> indexes in Conditional
+	instances map[string]bool  // canonical names of the site's services in the zone
+	services  map[string]bool  // canonical names of their types
 }
 
 // Publish returns what s says about zone, a domain name. A zone below
 // in-addr.arpa or ip6.arpa gets the PTR records of hosts whose address is not
-// leased; any other zone gets names and services. Only records inside the zone
-// are returned, so a zone that has nothing to do with the site gets SOA and NS.
+// leased, and where to browse from there; any other zone gets names and
+// services. Only records inside the zone are returned, so a zone that has
+// nothing to do with the site gets SOA and NS.
 //
 // A service whose host lies outside the zone is always published, since the
 // zone cannot see the address of that host. So is the list of service types:
@@ -75,26 +90,31 @@ func Publish(s *site.Site, zone string) *Publication {
 		site: s,
 		zone: dns.CanonicalName(zone),
 		ttl:  seconds(s.TTL),
-		seen: make(map[string]int),
+		seen: make(map[recordKey]int, 6*len(s.Devices)),
+		publication: &Publication{
+			byHost: make(map[string][]int, len(s.Devices)), instances: make(map[string]bool), services: make(map[string]bool),
+		},
 	}
 	b.apex()
 	if dns.IsSubDomain("in-addr.arpa.", b.zone) || dns.IsSubDomain("ip6.arpa.", b.zone) {
 		b.pointers()
+		b.browsedFrom()
 	} else {
 		b.hosts()
 		b.services()
+		b.browsed()
 		b.applications()
 	}
-	return b.publication()
+	return b.finish()
 }
 
-// Records returns all records that stand now, without the SOA. has tells
-// whether a host has its address; it is asked only about hosts of While.
-func (p *Publication) Records(has func(Host) bool) []dns.RR {
+// Records returns all records that stand now, without the SOA. The view is
+// asked only about hosts of While.
+func (p *Publication) Records(v View) []dns.RR {
 	rrs := make([]dns.RR, 0, len(p.Fixed)+len(p.Conditional))
 	rrs = append(rrs, p.Fixed...)
 	for _, c := range p.Conditional {
-		if c.stands(has) {
+		if c.stands(v) {
 			rrs = append(rrs, c.RR)
 		}
 	}
@@ -104,7 +124,7 @@ func (p *Publication) Records(has func(Host) bool) []dns.RR {
 // Touched returns what a change at these canonical host names means: the
 // records that depend on one of them and stand now, and those that do not.
 // Names that no record depends on cost one look-up each.
-func (p *Publication) Touched(names []string, has func(Host) bool) (put, drop []dns.RR) {
+func (p *Publication) Touched(names []string, v View) (put, drop []dns.RR) {
 	var done map[int]bool
 	for _, name := range names {
 		for _, i := range p.byHost[name] {
@@ -115,7 +135,7 @@ func (p *Publication) Touched(names []string, has func(Host) bool) (put, drop []
 				done = make(map[int]bool)
 			}
 			done[i] = true
-			if c := p.Conditional[i]; c.stands(has) {
+			if c := p.Conditional[i]; c.stands(v) {
 				put = append(put, c.RR)
 			} else {
 				drop = append(drop, c.RR)
@@ -125,8 +145,16 @@ func (p *Publication) Touched(names []string, has func(Host) bool) (put, drop []
 	return put, drop
 }
 
-func (c Conditional) stands(has func(Host) bool) bool {
-	return slices.ContainsFunc(c.While, has)
+// Reserves reports whether records of that type at a canonical name are the
+// site's alone, also while none is there: nobody else may speak for a service
+// of the site that is switched off. PTR records beside the site's are welcome
+// (RFC 6763), SRV records at the same place are not.
+func (p *Publication) Reserves(name string, rrtype uint16) bool {
+	return p.instances[name] || rrtype == dns.TypeSRV && p.services[name]
+}
+
+func (c Conditional) stands(v View) bool {
+	return slices.ContainsFunc(c.While, v.HasAddress) && !(c.Yields && v.Others(c.RR.Header().Name, c.RR.Header().Rrtype))
 }
 
 // seconds returns d as a TTL (RFC 2181 section 8).
@@ -140,39 +168,64 @@ type builder struct {
 	zone string // canonical
 	ttl  uint32
 
-	records []Conditional  // without hosts: fixed
-	seen    map[string]int // recordKey -> index in records
+	publication *Publication
+	records     []Conditional     // without hosts: fixed
+	seen        map[recordKey]int // index in records
+}
+
+// A recordKey tells records apart by owner, type and data, without the case of
+// the owner.
+type recordKey struct {
+	owner  string
+	rrtype uint16
+	data   string
+}
+
+func keyOf(rr dns.RR) recordKey {
+	k := recordKey{owner: dns.CanonicalName(rr.Header().Name), rrtype: rr.Header().Rrtype}
+	switch r := rr.(type) {
+	case *dns.PTR:
+		k.data = r.Ptr
+	case *dns.SRV:
+		k.data = fmt.Sprint(r.Priority, r.Weight, r.Port, r.Target)
+	case *dns.TXT:
+		k.data = strings.Join(r.Txt, "\x00") // which no string has: it is escaped
+	default:
+		k.data = strings.TrimPrefix(rr.String(), rr.Header().String())
+	}
+	return k
 }
 
 // add puts rr into the zone, if it belongs there. No hosts means that it always
 // stands. The same record from two sources is one record that stands while
 // either does.
-func (b *builder) add(rr dns.RR, while []Host) {
-	owner := rr.Header().Name
-	if _, ok := dns.IsDomainName(owner); !ok || !dns.IsSubDomain(b.zone, owner) {
+func (b *builder) add(rr dns.RR, while []Host) { b.put(Conditional{RR: rr, While: while}) }
+
+func (b *builder) put(c Conditional) {
+	if !b.holds(c.RR.Header().Name) {
 		return
 	}
-	key := recordKey(rr)
+	key := keyOf(c.RR)
 	i, dup := b.seen[key]
 	if !dup {
 		b.seen[key] = len(b.records)
-		b.records = append(b.records, Conditional{RR: rr, While: while})
+		b.records = append(b.records, c)
 		return
 	}
 	have := &b.records[i]
 	switch {
 	case len(have.While) == 0:
-	case len(while) == 0:
+	case len(c.While) == 0:
 		have.While = nil
 	default:
-		have.While = union(have.While, while)
+		have.While = union(have.While, c.While)
 	}
 }
 
-// recordKey identifies a record by owner, type and data, without the case of
-// its owner.
-func recordKey(rr dns.RR) string {
-	return dns.CanonicalName(rr.Header().Name) + strings.TrimPrefix(rr.String(), rr.Header().Name)
+// holds reports whether the zone can have records at that name.
+func (b *builder) holds(name string) bool {
+	_, ok := dns.IsDomainName(name)
+	return ok && dns.IsSubDomain(b.zone, name)
 }
 
 func union(a, b []Host) []Host {
@@ -194,8 +247,10 @@ func (b *builder) header(name string, t uint16) dns.RR_Header {
 	return dns.RR_Header{Name: name, Rrtype: t, Class: dns.ClassINET, Ttl: b.ttl}
 }
 
-func (b *builder) publication() *Publication {
-	p := &Publication{SOA: b.soa(), byHost: make(map[string][]int)}
+func (b *builder) finish() *Publication {
+	p := b.publication
+	p.SOA = b.soa()
+	p.Conditional = make([]Conditional, 0, len(b.records))
 	for _, r := range b.records {
 		if len(r.While) == 0 {
 			p.Fixed = append(p.Fixed, r.RR)

@@ -102,11 +102,19 @@ func TestPublishForward(t *testing.T) {
 		"ns2.imaging.example.org. 300 IN AAAA 2001:db8::2",
 		"oldmr.imaging.example.org. 300 IN A 192.0.2.20",
 		"_ldap._tcp.imaging.example.org. 300 IN SRV 1 2 389 ldap.imaging.example.org.",
+		"b._dns-sd._udp.imaging.example.org. 300 IN PTR imaging.example.org.",
+		"db._dns-sd._udp.imaging.example.org. 300 IN PTR imaging.example.org.",
+		"r._dns-sd._udp.imaging.example.org. 300 IN PTR imaging.example.org.",
+		"dr._dns-sd._udp.imaging.example.org. 300 IN PTR imaging.example.org.",
+		"lb._dns-sd._udp.imaging.example.org. 300 IN PTR imaging.example.org.",
 		"_services._dns-sd._udp.imaging.example.org. 300 IN PTR _dicom._tcp.imaging.example.org.",
 		"_services._dns-sd._udp.imaging.example.org. 300 IN PTR _dicom-tls._tcp.imaging.example.org.",
 		`_dicom._tcp.imaging.example.org. 300 IN PTR OLD\.MR\ 1._dicom._tcp.imaging.example.org.`,
 		`OLD\.MR\ 1._dicom._tcp.imaging.example.org. 300 IN SRV 3 4 104 oldmr.imaging.example.org.`,
 		`OLD\.MR\ 1._dicom._tcp.imaging.example.org. 300 IN TXT "AET=OLD.MR 1" "PrimaryDeviceType=MR"`,
+		`_mr._sub._dicom._tcp.imaging.example.org. 300 IN PTR OLD\.MR\ 1._dicom._tcp.imaging.example.org.`,
+		"_dicom._tcp.imaging.example.org. 300 IN SRV 3 4 104 oldmr.imaging.example.org.",
+		`oldmr.imaging.example.org. 300 IN TXT "AET=OLD.MR 1" "PrimaryDeviceType=MR"`,
 	})
 	ct1 := " while ct1.imaging.example.org.=192.0.2.11 ct1.imaging.example.org.=198.51.100.11"
 	us1 := " while us1.imaging.example.org."
@@ -115,12 +123,22 @@ func TestPublishForward(t *testing.T) {
 		"_dicom._tcp.imaging.example.org. 300 IN PTR CT1._dicom._tcp.imaging.example.org." + ct1,
 		"CT1._dicom._tcp.imaging.example.org. 300 IN SRV 0 0 104 ct1.imaging.example.org." + ct1,
 		`CT1._dicom._tcp.imaging.example.org. 300 IN TXT "AET=CT1" "PrimaryDeviceType=CT,PT"` + ct1,
+		"_ct._sub._dicom._tcp.imaging.example.org. 300 IN PTR CT1._dicom._tcp.imaging.example.org." + ct1,
+		"_pt._sub._dicom._tcp.imaging.example.org. 300 IN PTR CT1._dicom._tcp.imaging.example.org." + ct1,
+		"_dicom._tcp.imaging.example.org. 300 IN SRV 0 0 104 ct1.imaging.example.org." + ct1,
 		"_dicom-tls._tcp.imaging.example.org. 300 IN PTR CT1_TLS._dicom-tls._tcp.imaging.example.org." + ct1,
 		"CT1_TLS._dicom-tls._tcp.imaging.example.org. 300 IN SRV 0 0 2762 ct1.imaging.example.org." + ct1,
 		`CT1_TLS._dicom-tls._tcp.imaging.example.org. 300 IN TXT "AET=CT1_TLS" "PrimaryDeviceType=CT,PT" "note=north" "plain"` + ct1,
+		"_ct._sub._dicom-tls._tcp.imaging.example.org. 300 IN PTR CT1_TLS._dicom-tls._tcp.imaging.example.org." + ct1,
+		"_pt._sub._dicom-tls._tcp.imaging.example.org. 300 IN PTR CT1_TLS._dicom-tls._tcp.imaging.example.org." + ct1,
+		"_dicom-tls._tcp.imaging.example.org. 300 IN SRV 0 0 2762 ct1.imaging.example.org." + ct1,
 		"_dicom._tcp.imaging.example.org. 300 IN PTR " + us1Name + us1,
 		us1Name + " 300 IN SRV 0 0 11112 us1.imaging.example.org." + us1,
 		us1Name + ` 300 IN TXT "AET=US1"` + us1,
+		"_dicom._tcp.imaging.example.org. 300 IN SRV 0 0 11112 us1.imaging.example.org." + us1,
+		`ct1.imaging.example.org. 300 IN TXT "AET=CT1" "PrimaryDeviceType=CT,PT"` + ct1,
+		`ct1.imaging.example.org. 300 IN TXT "AET=CT1_TLS" "PrimaryDeviceType=CT,PT" "note=north" "plain"` + ct1,
+		`us1.imaging.example.org. 300 IN TXT "AET=US1"` + us1,
 	})
 }
 
@@ -140,6 +158,7 @@ func TestPublishOtherZones(t *testing.T) {
 		{"unrelated", "example.com.", nil},
 		{"below the domain", "oldmr.imaging.example.org.", []string{
 			"oldmr.imaging.example.org. 300 IN A 192.0.2.20",
+			`oldmr.imaging.example.org. 300 IN TXT "AET=OLD.MR 1" "PrimaryDeviceType=MR"`,
 		}},
 	}
 	for _, tt := range tests {
@@ -164,7 +183,9 @@ func TestPublishOtherZones(t *testing.T) {
 // hosts is a set of addresses that hosts have.
 type hosts map[Host]bool
 
-func (h hosts) has(want Host) bool {
+func (h hosts) Others(string, uint16) bool { return false }
+
+func (h hosts) HasAddress(want Host) bool {
 	if want.Address.IsValid() {
 		return h[want]
 	}
@@ -175,6 +196,11 @@ func (h hosts) has(want Host) bool {
 	}
 	return false
 }
+
+// everything is a zone in which every host has its address.
+type everything struct{ hosts }
+
+func (everything) HasAddress(Host) bool { return true }
 
 func TestRecordsFollowAddresses(t *testing.T) {
 	p := Publish(testSite(), domain)
@@ -195,29 +221,26 @@ func TestRecordsFollowAddresses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var titles []string
-			rrs := p.Records(tt.have.has)
+			rrs := p.Records(tt.have)
 			for _, rr := range rrs[len(p.Fixed):] {
-				if x, ok := rr.(*dns.TXT); ok {
+				if x, ok := rr.(*dns.TXT); ok && strings.Contains(x.Hdr.Name, "._tcp.") {
 					titles = append(titles, strings.TrimPrefix(x.Txt[0], "AET="))
 				}
 			}
 			if got := strings.Join(titles, " "); got != tt.stand {
 				t.Errorf("services of %q stand, want %q", got, tt.stand)
 			}
-			if got, want := len(rrs)-len(p.Fixed), 3*len(titles); got != want {
-				t.Errorf("%d records, want %d: PTR, SRV and TXT each", got, want)
-			}
 			// What Touched says about every host is the same truth.
-			put, drop := p.Touched([]string{ct1, us1, ct1, "x.imaging.example.org."}, tt.have.has)
-			equal(t, "put", lines(put), lines(rrs[len(p.Fixed):]))
+			put, drop := p.Touched([]string{ct1, us1, ct1, "x.imaging.example.org."}, tt.have)
+			equal(t, "put", slices.Sorted(slices.Values(lines(put))), slices.Sorted(slices.Values(lines(rrs[len(p.Fixed):]))))
 			if len(put)+len(drop) != len(p.Conditional) {
 				t.Errorf("put %d, dropped %d of %d", len(put), len(drop), len(p.Conditional))
 			}
 		})
 	}
 	t.Run("only what is touched", func(t *testing.T) {
-		put, drop := p.Touched([]string{us1}, hosts{}.has)
-		if len(put) != 0 || len(drop) != 3 {
+		put, drop := p.Touched([]string{us1}, hosts{})
+		if len(put) != 0 || len(drop) != 5 {
 			t.Errorf("put %v, drop %v", put, drop)
 		}
 	})
@@ -232,31 +255,37 @@ func TestCluster(t *testing.T) {
 			Applications: []site.Application{{AETitle: "PACS", Port: 11112, Priority: uint16(i)}},
 		})
 	}
-	p := Publish(s, domain)
-	equal(t, "two of three up", lines(p.Records(hosts{
-		{"pacs1." + domain, addr("192.0.2.1")}: true,
-		{"pacs3." + domain, addr("192.0.2.3")}: true,
-	}.has)), []string{
-		"_services._dns-sd._udp.imaging.example.org. 60 IN PTR _dicom._tcp.imaging.example.org.",
-		"_dicom._tcp.imaging.example.org. 60 IN PTR PACS._dicom._tcp.imaging.example.org.",
-		"PACS._dicom._tcp.imaging.example.org. 60 IN SRV 1 0 11112 pacs1.imaging.example.org.",
+	instance := []string{
 		`PACS._dicom._tcp.imaging.example.org. 60 IN TXT "AET=PACS" "PrimaryDeviceType=ARCHIVE"`,
-		"PACS._dicom._tcp.imaging.example.org. 60 IN SRV 3 0 11112 pacs3.imaging.example.org.",
-	})
-	if n := len(p.Records(hosts{}.has)); n != 1 {
-		t.Errorf("%d records with no member up, want the service type alone", n)
+		"_archive._sub._dicom._tcp.imaging.example.org. 60 IN PTR PACS._dicom._tcp.imaging.example.org.",
+		"_dicom._tcp.imaging.example.org. 60 IN PTR PACS._dicom._tcp.imaging.example.org.",
 	}
+	member := func(i int) []string {
+		return []string{
+			fmt.Sprintf("PACS._dicom._tcp.imaging.example.org. 60 IN SRV %d 0 11112 pacs%d.imaging.example.org.", i, i),
+			fmt.Sprintf("_dicom._tcp.imaging.example.org. 60 IN SRV %d 0 11112 pacs%d.imaging.example.org.", i, i),
+			fmt.Sprintf(`pacs%d.imaging.example.org. 60 IN TXT "AET=PACS" "PrimaryDeviceType=ARCHIVE"`, i),
+		}
+	}
+	check := func(t *testing.T, what string, p *Publication, have hosts, want ...[]string) {
+		t.Helper()
+		got := lines(p.Records(have))
+		got = slices.DeleteFunc(got, func(line string) bool { return strings.Contains(line, "_dns-sd") })
+		equal(t, what, slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(slices.Concat(want...))))
+	}
+	p := Publish(s, domain)
+	up := hosts{{"pacs1." + domain, addr("192.0.2.1")}: true, {"pacs3." + domain, addr("192.0.2.3")}: true}
+	check(t, "two of three up", p, up, instance, member(1), member(3))
+	check(t, "none up", p, hosts{})
+	put, drop := p.Touched([]string{"pacs2." + domain}, up)
+	equal(t, "what stays when one goes", slices.Sorted(slices.Values(lines(put))), slices.Sorted(slices.Values(instance)))
+	equal(t, "what goes with it", slices.Sorted(slices.Values(lines(drop))), slices.Sorted(slices.Values(member(2))))
 
 	t.Run("one member always there", func(t *testing.T) {
 		s.Devices[1].DHCP, s.Devices[1].Publish = false, site.PublishAlways
 		s.Devices[1].Addresses = []netip.Addr{addr("192.0.2.2")}
-		equal(t, "none leased", lines(Publish(s, domain).Records(hosts{}.has)), []string{
-			"pacs2.imaging.example.org. 60 IN A 192.0.2.2",
-			"_services._dns-sd._udp.imaging.example.org. 60 IN PTR _dicom._tcp.imaging.example.org.",
-			"_dicom._tcp.imaging.example.org. 60 IN PTR PACS._dicom._tcp.imaging.example.org.",
-			`PACS._dicom._tcp.imaging.example.org. 60 IN TXT "AET=PACS" "PrimaryDeviceType=ARCHIVE"`,
-			"PACS._dicom._tcp.imaging.example.org. 60 IN SRV 2 0 11112 pacs2.imaging.example.org.",
-		})
+		check(t, "none leased", Publish(s, domain), hosts{}, instance, member(2),
+			[]string{"pacs2.imaging.example.org. 60 IN A 192.0.2.2"})
 	})
 }
 
@@ -302,7 +331,7 @@ func TestInstances(t *testing.T) {
 		}},
 		{"hostile text", []site.Device{
 			device("a", "", site.Application{AETitle: "A", TXT: []string{
-				"=nokey", "", `q="\`, "big=" + strings.Repeat("x", 255), "aet=B", "q=again",
+				"=nokey", "", "k\xc3\xa4y=1", "k\x07=1", `q="\`, "big=" + strings.Repeat("x", 255), "aet=B", "q=again",
 			}}),
 		}, []string{`A: "AET=A" "q=\"\\"`}},
 	}
@@ -310,7 +339,7 @@ func TestInstances(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := Publish(&site.Site{Domain: domain, Devices: tt.devices}, domain)
 			var got []string
-			for _, rr := range p.Records(hosts{}.has) {
+			for _, rr := range p.Records(hosts{}) {
 				// Every name and string must survive the wire as it is.
 				wire := make([]byte, 1024)
 				n, err := dns.PackRR(rr, wire, 0, nil, false)
@@ -321,7 +350,7 @@ func TestInstances(t *testing.T) {
 				if err != nil || back.String() != rr.String() {
 					t.Errorf("read back as %v, %v; want %v", back, err, rr)
 				}
-				if x, ok := rr.(*dns.TXT); ok {
+				if x, ok := rr.(*dns.TXT); ok && strings.Contains(x.Hdr.Name, "._tcp.") {
 					instance, _, _ := strings.Cut(x.Hdr.Name, "._dicom")
 					got = append(got, instance+": "+strings.TrimPrefix(x.String(), x.Hdr.String()))
 				}
@@ -338,7 +367,7 @@ func TestPublishKeepsOutWhatDNSCannotHold(t *testing.T) {
 		Name: "ct1", Hostname: "ct1." + d, Installed: true, DHCP: true,
 		Applications: []site.Application{{AETitle: "A_TITLE", Name: strings.Repeat("n", 63), Port: 104}},
 	}}}
-	for _, rr := range Publish(s, d).Records(func(Host) bool { return true }) {
+	for _, rr := range Publish(s, d).Records(everything{}) {
 		if _, err := dns.PackRR(rr, make([]byte, 1024), 0, nil, false); err != nil {
 			t.Errorf("%v: %v", rr, err)
 		}
@@ -354,7 +383,14 @@ func TestServiceOfHostElsewhere(t *testing.T) {
 		Applications: []site.Application{{AETitle: "WS", Port: 104}},
 	}}}
 	p := Publish(s, domain)
-	if len(p.Conditional) != 0 || len(p.Fixed) != 4 {
+	equal(t, "fixed", lines(p.Fixed)[len(enumerations):], []string{
+		"_services._dns-sd._udp.imaging.example.org. 0 IN PTR _dicom._tcp.imaging.example.org.",
+		"_dicom._tcp.imaging.example.org. 0 IN PTR WS._dicom._tcp.imaging.example.org.",
+		"WS._dicom._tcp.imaging.example.org. 0 IN SRV 0 0 104 ws.example.net.",
+		`WS._dicom._tcp.imaging.example.org. 0 IN TXT "AET=WS"`,
+		"_dicom._tcp.imaging.example.org. 0 IN SRV 0 0 104 ws.example.net.",
+	})
+	if len(p.Conditional) != 0 {
 		t.Errorf("fixed %v, conditional %v", lines(p.Fixed), conditionals(p))
 	}
 }
@@ -381,7 +417,7 @@ func BenchmarkPublish(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if p := Publish(s, domain); len(p.Conditional) != 15000 {
+		if p := Publish(s, domain); len(p.Conditional) != 30000 {
 			b.Fatalf("%d conditional records", len(p.Conditional))
 		}
 	}

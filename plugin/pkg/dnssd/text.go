@@ -10,6 +10,10 @@ import (
 const (
 	maxLabel  = 63  // octets of one label, RFC 1035 section 2.3.4
 	maxString = 255 // octets of one TXT string, RFC 6763 section 6.1
+	// maxText bounds the strings of one TXT record together, in octets: what a
+	// multicast answer can hold (RFC 6763 section 6.1). A message of unicast DNS
+	// could have seven times as much, but then nothing else.
+	maxText = 8900
 )
 
 // instanceLabel returns name as the first label of a service instance name,
@@ -31,6 +35,10 @@ func cut(s string, n int) string {
 	}
 	return s[:n]
 }
+
+// subtypeLabel returns the label of the subtype for a Primary Device Type, in
+// presentation form: _ct for CT (RFC 6763 section 7.1).
+func subtypeLabel(deviceType string) string { return instanceLabel("_" + strings.ToLower(deviceType)) }
 
 // txtString returns the value of one TXT string as the dns package holds it,
 // which is its presentation form without the quotes.
@@ -62,15 +70,24 @@ func escape(s, special string) string {
 type txt struct {
 	strings []string
 	keys    map[string]bool
+	octets  int
 }
 
 // add appends s, which is "key=value" or a key alone (RFC 6763 section 6.4).
 func (t *txt) add(s string) {
 	key, _, _ := strings.Cut(s, "=")
+	// A string without a key, or with one that is not printable ASCII, is to be
+	// ignored by clients (section 6.4), and one over the limit cannot be written.
+	if key == "" || len(s) > maxString || t.octets+1+len(s) > maxText {
+		return
+	}
+	for i := range len(key) {
+		if key[i] < ' ' || key[i] > '~' {
+			return
+		}
+	}
 	key = strings.ToLower(key)
-	// A string without a key is to be ignored by clients (section 6.4), and
-	// one over the limit cannot be written at all.
-	if key == "" || len(s) > maxString || t.keys[key] {
+	if t.keys[key] {
 		return
 	}
 	if t.keys == nil {
@@ -78,6 +95,7 @@ func (t *txt) add(s string) {
 	}
 	t.keys[key] = true
 	t.strings = append(t.strings, txtString(s))
+	t.octets += 1 + len(s)
 }
 
 // rdata returns the strings of the record: at least one, which is empty where
