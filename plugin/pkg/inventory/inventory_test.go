@@ -55,7 +55,6 @@ devices:
   - name: mr1
     type: MR
     hardware-address: 00:00:5e:00:53:03
-    dhcp: true
     location: R3
     applications:
       - {ae-title: MR1, port: 104}

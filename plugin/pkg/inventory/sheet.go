@@ -60,7 +60,7 @@ type record struct {
 
 // ReadCSV reads a spreadsheet as text: separated by commas, semicolons, tabs or bars, with a header whose columns are recognised by their
 // names. A device with several applications has several rows, or several columns (AE title 2, Port 2). It returns the warnings beside the
-// sheet; the error is of type Errors.
+// sheet; the error is of type Errors, and says why nothing can be read. What is wrong of single cells comes with the errors of Site and Into.
 func ReadCSV(file string, data []byte, e Encoding) (*Sheet, []Problem, error) {
 	s := &Sheet{file: file, byName: map[string]*device{}, byOther: map[string]*device{}}
 	whole := func(message string) (*Sheet, []Problem, error) {
@@ -81,7 +81,7 @@ func ReadCSV(file string, data []byte, e Encoding) (*Sheet, []Problem, error) {
 		return nil, nil, err
 	}
 	s.read(records[at], records[at+1:])
-	if len(s.errors) > 0 {
+	if len(s.devices) == 0 {
 		return nil, s.warnings, Errors(s.sorted(s.errors))
 	}
 	return s, s.sorted(s.warnings), nil
@@ -345,6 +345,25 @@ func (s *Sheet) warn(at place, format string, args ...any) {
 	if len(s.warnings) < maxProblems {
 		s.warnings = append(s.warnings, s.problem(at, format, args))
 	}
+}
+
+// judged returns the errors of cells together with those that package site, or a comparison, has found; nil if there are none. What is said
+// of a row as a whole is left out where a cell of it could not be read: it may follow from that.
+func (s *Sheet) judged(found []Problem) error {
+	unread := map[int]bool{}
+	for _, p := range s.errors {
+		unread[p.Row] = true
+	}
+	all := slices.Clone(s.errors)
+	for _, p := range found {
+		if p.Column > 0 || !unread[p.Row] {
+			all = append(all, p)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return Errors(s.sorted(all))
 }
 
 func (*Sheet) sorted(ps []Problem) []Problem {

@@ -25,7 +25,8 @@ func (s *Sheet) Site(domain string) ([]byte, []Problem, error) {
 	s.hostnames()
 	body, w := s.render(strings.Count(head, "\n")+2, "  ")
 	body = "devices:\n" + body
-	if _, err := s.judge("", []byte(head+body), w); err != nil {
+	_, found := s.judge("", []byte(head+body), w)
+	if err := s.judged(found); err != nil {
 		return nil, s.sorted(s.warnings), err
 	}
 	if domain == "" {
@@ -46,7 +47,7 @@ func (s *Sheet) render(line int, dash string, leaveOut ...*device) (string, *yam
 }
 
 // judge has package site judge the text of a site file, of which w wrote some lines.
-func (s *Sheet) judge(file string, text []byte, w *yamlWriter) (*site.Site, error) {
+func (s *Sheet) judge(file string, text []byte, w *yamlWriter) (*site.Site, []Problem) {
 	parsed, warnings, err := site.Parse(file, text)
 	told := func(p site.Problem) Problem {
 		return s.problem(w.where(p.Line, p.Column), "%s", []any{w.message(p.Message, file)})
@@ -56,15 +57,14 @@ func (s *Sheet) judge(file string, text []byte, w *yamlWriter) (*site.Site, erro
 			s.warnings = append(s.warnings, told(p))
 		}
 	}
-	var wrong site.Errors
-	if !errors.As(err, &wrong) {
-		return parsed, err
-	}
 	var list []Problem
-	for _, p := range wrong {
-		list = append(list, told(p))
+	var wrong site.Errors
+	if errors.As(err, &wrong) { // there are no others
+		for _, p := range wrong {
+			list = append(list, told(p))
+		}
 	}
-	return nil, Errors(s.sorted(list))
+	return parsed, list
 }
 
 // hostnames gives devices a host name whose name is none, and says so: people name devices "CT 1 (A&E)".
@@ -115,13 +115,13 @@ func (s *Sheet) Into(file string, text []byte) ([]byte, Merge, []Problem, error)
 	s.hostnames()
 	alone := "domain: " + strings.TrimSuffix(before.Domain, ".") + "\ndevices:\n"
 	body, w := s.render(3, "  ")
-	sheet, err := s.judge("", []byte(alone+body), w)
-	if err != nil {
+	sheet, found := s.judge("", []byte(alone+body), w)
+	if err := s.judged(found); err != nil {
 		return nil, Merge{}, s.sorted(s.warnings), err
 	}
-	there := s.compare(before, sheet)
-	if len(s.errors) > 0 {
-		return nil, Merge{}, s.sorted(s.warnings), Errors(s.sorted(s.errors))
+	there, found := s.compare(before, sheet)
+	if err := s.judged(found); err != nil {
+		return nil, Merge{}, s.sorted(s.warnings), err
 	}
 	m := Merge{Added: len(s.devices) - len(there), Unchanged: len(there)}
 	if m.Added == 0 {
@@ -138,15 +138,16 @@ func (s *Sheet) Into(file string, text []byte) ([]byte, Merge, []Problem, error)
 		body = strings.ReplaceAll(body, "\n", "\r\n")
 	}
 	merged := slices.Concat(text[:at.offset], []byte(body), text[at.offset:])
-	if _, err := s.judge(file, merged, w); err != nil {
+	_, found = s.judge(file, merged, w)
+	if err := s.judged(found); err != nil {
 		return nil, Merge{}, s.sorted(s.warnings), err
 	}
 	return merged, m, s.sorted(s.warnings), nil
 }
 
-// compare reports what the sheet says otherwise than the site of devices that both have, and returns those devices.
-func (s *Sheet) compare(before, sheet *site.Site) []*device {
-	var there []*device
+// compare returns the devices that both have, and what the sheet says otherwise than the site of them.
+func (s *Sheet) compare(before, sheet *site.Site) (there []*device, found []Problem) {
+	fail := func(at place, format string, args ...any) { found = append(found, s.problem(at, format, args)) }
 	for i, d := range s.devices {
 		old := before.DeviceByName(d.name)
 		if old == nil {
@@ -162,17 +163,17 @@ func (s *Sheet) compare(before, sheet *site.Site) []*device {
 			if column == "publish" && f.values[0] == old.Publish.String() {
 				continue
 			}
-			s.fail(f.at, "%s: %s has %s at the device %s in line %d, the sheet has %s", column, before.File, orNothing(was[j]), quote(d.name), old.Line, orNothing(is[j]))
+			fail(f.at, "%s: %s has %s at the device %s in line %d, the sheet has %s", column, before.File, orNothing(was[j]), quote(d.name), old.Line, orNothing(is[j]))
 		}
 		for j, a := range sheet.Devices[i].Applications {
 			cells := applicationCells(&a)
 			if !slices.ContainsFunc(old.Applications, func(o site.Application) bool { return slices.Equal(applicationCells(&o), cells) }) {
-				s.fail(d.apps[j].place, "%s has no application %s with port %d (%s) at the device %s in line %d; add it there, or make the sheet like it",
+				fail(d.apps[j].place, "%s has no application %s with port %d (%s) at the device %s in line %d; add it there, or make the sheet like it",
 					before.File, quote(a.InstanceName(old)), a.Port, a.Protocol, quote(d.name), old.Line)
 			}
 		}
 	}
-	return there
+	return there, found
 }
 
 func orNothing(v string) string {

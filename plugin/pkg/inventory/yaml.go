@@ -49,7 +49,7 @@ func (w *yamlWriter) device(d *device) {
 	first := true
 	for _, key := range columns {
 		f, ok := d.fields[key]
-		if !ok {
+		if !ok || implied[key+" "+f.values[0]] {
 			continue
 		}
 		if !first {
@@ -70,6 +70,9 @@ func (w *yamlWriter) device(d *device) {
 	}
 }
 
+// implied is what a site file need not say.
+var implied = map[string]bool{"dhcp true": true, "installed true": true, "protocol dicom": true}
+
 // applicationKeys are the keys of an application in the order in which they are written.
 var applicationKeys = []string{"ae-title", "port", "protocol", "name", "path", "priority", "weight", "txt"}
 
@@ -80,7 +83,7 @@ func (w *yamlWriter) application(a *application) {
 	first := true
 	for _, key := range applicationKeys {
 		f, ok := a.fields[key]
-		if !ok {
+		if !ok || implied[key+" "+f.values[0]] {
 			continue
 		}
 		if !first {
