@@ -25,6 +25,9 @@ func (m *Manager) ask(q *Query) *asker {
 	w := &m.asker
 	w.Query, w.t, w.ended, w.infinite = *q, t, false, false
 	w.key = w.Client.appendKey(w.keyBuf[:0])
+	if m.clients[string(w.key)] == nil {
+		m.asImported(w)
+	}
 	w.reservation = m.identify(w)
 	return w
 }
@@ -41,11 +44,8 @@ func (m *Manager) owns(w *asker, b *binding) bool {
 
 // same says whether the client that was offered an address is the asker.
 func (m *Manager) same(w *asker, p packed) bool {
-	if p.key() != string(w.key) {
-		return false
-	}
 	c := p.client()
-	return c == w.Client || m.conf.reservation(c) == w.reservation
+	return c == w.Client || p.key() == string(w.key) && m.conf.reservation(c) == w.reservation
 }
 
 // sharesHardware says whether a client sits on the asker's network interface, as firmware and operating system do.
