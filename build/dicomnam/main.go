@@ -56,5 +56,6 @@ command line was wrong.`,
 	}
 	cmd.AddCommand(checkCommand(), keygenCommand(), genCommand())
 	cmd.AddCommand(leasesCommand(), historyCommand(), releaseCommand(), unquarantineCommand(), backupCommand(), resyncCommand())
+	cmd.AddCommand(importCommand(), exportCommand())
 	return cmd
 }

@@ -40,6 +40,7 @@ func TestScripts(t *testing.T) {
 			"serve":   serve,
 			"deadend": deadend,
 			"exits":   exits,
+			"latin1":  latin1,
 		},
 	})
 }
@@ -90,6 +91,11 @@ func deadend(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Check(err)
 	l.SetUnlinkOnClose(false)
 	ts.Check(l.Close())
+}
+
+// latin1 FILE writes a spreadsheet in Latin-1, which no txtar file can hold.
+func latin1(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("Name,Comment\nct1,S\xfcd\n"), 0o600))
 }
 
 // exits CODE PROGRAM [ARG...] runs a program and checks its exit code.
