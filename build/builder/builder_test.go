@@ -1,0 +1,156 @@
+package builder
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestParseModule(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		want Module
+		err  string // part of the error; "": none
+	}{
+		{text: "example.org/greet", want: Module{Name: "greet", Package: "example.org/greet"}},
+		{text: "example.org/greet/v2@v2.1.0", want: Module{Name: "greet", Package: "example.org/greet/v2", Version: "v2.1.0"}},
+		{text: "example.org/plugins/sub/greet@main", want: Module{Name: "greet", Package: "example.org/plugins/sub/greet", Version: "main"}},
+		{text: "hello:example.org/coredns-greet@v1.0.0", want: Module{Name: "hello", Package: "example.org/coredns-greet", Version: "v1.0.0"}},
+		{text: "example.org/greet=../a@b=c:d", want: Module{Name: "greet", Package: "example.org/greet", Dir: "../a@b=c:d"}},
+		{text: "", err: `plugin "": malformed import path`},
+		{text: "greet", err: `"greet" is no host name`},
+		{text: "/abs/greet", err: "malformed import path"},
+		{text: "example.org/../greet", err: "malformed import path"},
+		{text: "a b:example.org/greet", err: `"a b" is no name`},
+		{text: ":example.org/greet", err: `"" is no name`},
+		{text: "a:b:example.org/greet", err: "malformed import path"},
+		{text: "example.org/greet@", err: "no version after @"},
+		{text: "example.org/greet=", err: "no path after ="},
+		{text: "example.org/greet@v1.0.0=dir", err: "both a version and a path"},
+		{text: "example.org/gr\"eet", err: "malformed import path"},
+	} {
+		got, err := ParseModule(tt.text)
+		switch {
+		case tt.err == "" && (err != nil || got != tt.want):
+			t.Errorf("%q: %+v, %v, want %+v", tt.text, got, err, tt.want)
+		case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err) || !strings.Contains(err.Error(), moduleForm)):
+			t.Errorf("%q: %v, want %q and the form", tt.text, err, tt.err)
+		}
+	}
+}
+
+func TestParseOrder(t *testing.T) {
+	if got, err := ParseOrder("greet=cache"); err != nil || got != (Order{"greet", "cache"}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, text := range []string{"", "greet", "=cache", "greet=", "a=b=c", "a a=b", "cache=cache"} {
+		if _, err := ParseOrder(text); err == nil {
+			t.Errorf("%q was taken", text)
+		}
+	}
+}
+
+func TestChoose(t *testing.T) {
+	dns := []plugin{{name: "cache"}, {name: "dynupdate"}, {name: "hosts"}, {name: "file"}}
+	dicom := []plugin{{name: "dicom", ours: true}}
+	greet := Module{Name: "greet", Package: "example.org/greet"}
+	for name, tt := range map[string]struct {
+		r    Request
+		want string // names, or the error
+	}{
+		"as it is":        {Request{}, "cache dynupdate dicom hosts file"},
+		"with":            {Request{With: []Module{greet, {Name: "b", Package: "example.org/b"}}}, "cache dynupdate dicom greet b hosts file"},
+		"without ours":    {Request{Without: []string{"dicom"}, With: []Module{greet}}, "cache dynupdate greet hosts file"},
+		"without anchor":  {Request{Without: []string{"dynupdate", "hosts"}, With: []Module{greet}}, "cache dicom greet file"},
+		"in place of one": {Request{Without: []string{"file"}, With: []Module{{Name: "file", Package: "example.org/file"}}}, "cache dynupdate dicom file hosts"},
+		"before":          {Request{With: []Module{greet}, Before: []Order{{"greet", "cache"}}}, "greet cache dynupdate dicom hosts file"},
+		"moves in turn":   {Request{Before: []Order{{"file", "cache"}, {"hosts", "file"}}}, "hosts file cache dynupdate dicom"},
+		"our module":      {Request{With: []Module{{Name: "dicomnam", Package: selfModule, Version: "v1.0.0"}}}, "cache dynupdate dicom hosts file"},
+		"unknown without": {Request{Without: []string{"erratik"}}, `without "erratik": there is no such plugin, expected one of cache, dicom, dynupdate, file, hosts`},
+		"without twice":   {Request{Without: []string{"file", "file"}}, `without "file": there is no such plugin, expected one of cache, dicom, dynupdate, hosts`},
+		"name taken":      {Request{With: []Module{{Name: "file", Package: "example.org/file"}}}, "plugin example.org/file: the directive file is that of "},
+		"twice":           {Request{With: []Module{greet, greet}}, "plugin example.org/greet: is there already, as greet"},
+		"unknown moved":   {Request{Before: []Order{{"greet", "cache"}}}, "order greet=cache: there is no directive greet, expected one of "},
+		"unknown place":   {Request{Before: []Order{{"file", "greet"}}}, "order file=greet: there is no directive greet, expected one of "},
+	} {
+		tt.r.Host = CoreDNS
+		stock := slices.Clone(dns)
+		for i := range stock {
+			stock[i].pkg = "github.com/coredns/coredns/plugin/" + stock[i].name
+		}
+		got, err := choose(tt.r, stock, dicom)
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), tt.want) {
+				t.Errorf("%s: %v, want %s", name, err, tt.want)
+			}
+			continue
+		}
+		var have []string
+		for _, p := range got {
+			have = append(have, p.name)
+		}
+		if s := strings.Join(have, " "); s != tt.want {
+			t.Errorf("%s: %s, want %s", name, s, tt.want)
+		}
+	}
+	_, err := choose(Request{Host: CoreDNS}, []plugin{{name: "cache"}}, dicom)
+	if err == nil || !strings.Contains(err.Error(), "no directive dynupdate") {
+		t.Errorf("without dynupdate: %v", err)
+	}
+	got, err := choose(Request{Host: CoreDHCP, Without: []string{"lease_time", "leases"}}, []plugin{{name: "leasetime"}, {name: "file"}}, []plugin{{name: "leases"}, {name: "ddns"}})
+	if err != nil || names(got) != "ddns, file" {
+		t.Errorf("CoreDHCP: %s, %v", names(got), err)
+	}
+}
+
+func TestReadPluginCfg(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "plugin", "metrics"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "plugin.cfg"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("# order\n\nprometheus:metrics\non:github.com/coredns/caddy/onevent\n")
+	got, err := readPluginCfg(dir)
+	want := []plugin{
+		{name: "prometheus", pkg: "github.com/coredns/coredns/plugin/metrics"},
+		{name: "on", pkg: "github.com/coredns/caddy/onevent"},
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	write("a:b\nprometheus\n")
+	if _, err := readPluginCfg(dir); err == nil || !strings.Contains(err.Error(), `plugin.cfg:2: "prometheus": expected NAME:PACKAGE`) {
+		t.Errorf("a line without a package: %v", err)
+	}
+	if _, err := readPluginCfg(t.TempDir()); !os.IsNotExist(err) {
+		t.Errorf("no file: %v", err)
+	}
+}
+
+// What the go command says, word for word, and what it means.
+func TestReasonOf(t *testing.T) {
+	for said, want := range map[string]string{
+		"": "",
+		"go: module github.com/coredns/alternate: module lookup disabled by GOPROXY=off":                                                                       "github.com/coredns/alternate is not in the module cache",
+		"go: github.com/coredns/coredns@v1.99.0: module lookup disabled by GOPROXY=off":                                                                        "github.com/coredns/coredns is not in the module cache",
+		"# runtime/cgo\ncgo: C compiler \"gcc\" not found: exec: \"gcc\": executable file not found in $PATH":                                                  "a plugin needs the C compiler gcc",
+		"# example.org/greet\n/tmp/greet.go:12:9: undefined: plugin.Nothing":                                                                                   "example.org/greet does not compile with HOST: /tmp/greet.go:12:9: undefined: plugin.Nothing",
+		"# corebuild.invalid/coredhcp\n./main.go:40:7: undefined: p15.Plugin":                                                                                  "a package that was added has no variable Plugin",
+		"go: example.org/greet@v1.1.0 requires github.com/coredns/coredns@v1.99.0, not github.com/coredns/coredns@v1.15.0":                                     "example.org/greet@v1.1.0 needs another version of the host than HOST: v1.99.0",
+		"go: example.org/greet@v1.0.0 requires golang.org/x/net@v0.99.0, not golang.org/x/net@v0.60.0":                                                         "example.org/greet@v1.0.0 needs golang.org/x/net@v0.99.0, and the request has golang.org/x/net@v0.60.0",
+		"go: example.org/greet@v9.9.9: invalid version: unknown revision v9.9.9":                                                                               "there is no such version of example.org/greet@v9.9.9",
+		"go: module example.org/greet@v1.0.0 found, but does not contain package example.org/greet/sub":                                                        "example.org/greet v1.0.0 has no package example.org/greet/sub",
+		"go: module github.com/coredns/alternate: reading https://proxy.golang.org/github.com/coredns/alternate/@v/list: 403 Forbidden\n\tserver response: no": "the module proxy has no github.com/coredns/alternate",
+	} {
+		if got := reasonOf(said); !strings.HasPrefix(got, want) || want == "" && got != "" {
+			t.Errorf("%q: %q, want %q", said, got, want)
+		}
+	}
+}
