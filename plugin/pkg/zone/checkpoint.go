@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -19,7 +20,8 @@ var ErrMemory = errors.New("zones are kept in memory only")
 
 // Checkpoint writes a copy of the database to the directory dir, which must neither be there nor be below the database's. All that
 // was answered before Checkpoint was called is in the copy, and each transaction is in it as a whole or not at all. To open
-// dir is to go on from there. Updates go on meanwhile.
+// dir, or a copy of all its files, is to go on from there, with serials of all zones that secondaries take for newer than any
+// that was published since: see restore.go. Updates go on meanwhile.
 //
 // The copy shares no file with the database, and what cannot be written to it does no harm to the database. Its files are
 // on stable storage when Checkpoint returns nil, and can be read by this user alone; else nothing is left behind, as far
@@ -39,6 +41,7 @@ func (s *Store) Checkpoint(ctx context.Context, dir string) error {
 	} else if within(dir, own) {
 		return fmt.Errorf("copying zone database to %q: that is within the database", dir)
 	}
+	begun := time.Now()
 	var db *pebble.DB
 	var g *guard
 	var copies *sync.WaitGroup
@@ -68,7 +71,14 @@ func (s *Store) Checkpoint(ctx context.Context, dir string) error {
 		if err := roomFor(db, g.FS, dir); err != nil {
 			return err
 		}
-		return db.Checkpoint(dir, pebble.WithFlushedWAL())
+		if err := db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
+			return err
+		}
+		files := apart{g, s}
+		if err := mark(files, dir, begun); err != nil {
+			return errors.Join(err, files.RemoveAll(dir))
+		}
+		return nil
 	})
 	if cause := g.failed(); cause != nil && err == nil {
 		// Pebble was told that all is well.

@@ -96,6 +96,9 @@ func TestCheckpoint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if err := os.Remove(filepath.Join(dir, markName)); err != nil { // else it gets other serials
+			t.Fatal(err)
+		}
 		c, err := Open(dir, Options{})
 		if err != nil {
 			t.Fatal(err)

@@ -118,20 +118,24 @@ func appendHead(dst []byte, s *state, p *packer) ([]byte, error) {
 	if set == nil {
 		return nil, errors.New("zone without SOA record")
 	}
-	data, err := p.data(set.rrs[0])
+	return encodeHead(dst, set.rrs[0], set.site > 0, uint64(s.records), p)
+}
+
+func encodeHead(dst []byte, soa dns.RR, site bool, records uint64, p *packer) ([]byte, error) {
+	data, err := p.data(soa)
 	if err != nil {
-		return nil, recordError(set.rrs[0], err)
+		return nil, recordError(soa, err)
 	}
-	h := set.rrs[0].Header()
+	h := soa.Header()
 	at := len(dst)
 	dst = append(dst, 0)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(s.records))
+	dst = binary.BigEndian.AppendUint64(dst, records)
 	dst = binary.BigEndian.AppendUint32(dst, h.Ttl)
 	dst, flags, err := appendOwner(dst, h.Name)
 	if err != nil {
 		return nil, err
 	}
-	if set.site > 0 {
+	if site {
 		flags |= flagSite
 	}
 	dst[at] = flags

@@ -21,6 +21,11 @@ func (s *Store) readZone(a *apex) (id uint32, st state, err error) {
 		return 0, state{}, errors.New("database holds what has to be taken back")
 	}
 	g := newGuard(s.fs, s.log, s.alarm)
+	if _, is, err := marked(g, s.dir); err != nil {
+		return 0, state{}, err
+	} else if is {
+		return 0, state{}, errors.New("database is a copy, and its zones can get no new serials")
+	}
 	var db *pebble.DB
 	defer func() {
 		if p := recover(); p != nil {

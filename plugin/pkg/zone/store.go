@@ -229,6 +229,9 @@ func (s *Store) openDB() (err error) {
 			return err
 		}
 	}
+	if err := s.restore(db, g); err != nil {
+		return err
+	}
 	if err := g.failed(); err != nil {
 		return err
 	}
