@@ -30,6 +30,7 @@ func setup(c *caddy.Controller) error {
 
 	server := dnsserver.GetConfig(c)
 	server.AllowOpcode(dns.OpcodeUpdate)
+	server.UDPDecorateWriterFunc = roomy(server.UDPDecorateWriterFunc)
 	server.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		d.Next = next
 		return d
