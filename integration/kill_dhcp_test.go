@@ -91,6 +91,7 @@ func (s *dhcpServer) start() {
 // dhcpClient is a machine behind a relay.
 type dhcpClient struct {
 	mac  net.HardwareAddr
+	name string     // option 12; "" none
 	held netip.Addr // acknowledged, and not given back
 }
 
@@ -150,6 +151,9 @@ func newDHCPWorkers(s *dhcpServer, seed uint64) []*dhcpWorker {
 // message is one of a client's, as it comes through the relay: with the network's link selection (RFC 3527), and the
 // relay's own port (RFC 8357).
 func (w *dhcpWorker) message(c *dhcpClient, t dhcpv4.MessageType, more ...dhcpv4.Modifier) (*dhcpv4.DHCPv4, error) {
+	if c.name != "" {
+		more = append(more, dhcpv4.WithOption(dhcpv4.OptHostName(c.name)))
+	}
 	return dhcpv4.New(append([]dhcpv4.Modifier{
 		dhcpv4.WithMessageType(t), dhcpv4.WithHwAddr(c.mac), dhcpv4.WithGatewayIP(net.IPv4(127, 0, 0, 1)),
 		dhcpv4.WithOption(dhcpv4.OptRelayAgentInfo(

@@ -23,6 +23,7 @@ type nameQueue struct {
 
 	count     int    // changes that wait
 	conflicts int    // of these: those whose trouble is a conflict
+	held      string // why none is made at present; "" if nothing is known against it
 	ages      []aged // changes in the order in which they came, some of which are over
 }
 

@@ -47,6 +47,13 @@ func (m *Manager) FailNameChange(c NameChange, retryAt time.Time, why Trouble) {
 	m.giveBack(c, retryAt, &why)
 }
 
+// HoldNameChanges says why no change is made at present, for those that ask what became of a name; "" if they are made.
+func (m *Manager) HoldNameChanges(why string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.names.held = why
+}
+
 // explain notes why a change waits, or, with nil, that nothing is known against it. Caller holds the Manager's mu.
 func (q *nameQueue) explain(w *waiting, why *Trouble) {
 	if w.why != nil && w.why.Conflict {
@@ -116,7 +123,7 @@ func (m *Manager) tellName(l *Lease) {
 	}
 	switch c := m.names.adding[b]; {
 	case c != nil:
-		l.NameState = NameWaiting
+		l.NameState, l.NameTrouble = NameWaiting, m.names.held
 		if i := c.find(b, ""); i >= 0 && c.waiting[i].why != nil {
 			why := c.waiting[i].why
 			l.NameState, l.NameTrouble = NameFailed, why.Text

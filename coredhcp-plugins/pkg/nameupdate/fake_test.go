@@ -29,6 +29,7 @@ type fakeQueue struct {
 	takings    int
 	confirmErr error
 	why        lease.Trouble // of the last failure
+	held       string
 }
 
 type item struct {
@@ -95,6 +96,18 @@ func (q *fakeQueue) FailNameChange(c lease.NameChange, retryAt time.Time, why le
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.why = why
+}
+
+func (q *fakeQueue) heldBy() string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.held
+}
+
+func (q *fakeQueue) HoldNameChanges(why string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.held = why
 }
 
 func (q *fakeQueue) ReturnNameChange(c lease.NameChange, retryAt time.Time) {

@@ -40,6 +40,8 @@ type Queue interface {
 	ReturnNameChange(c lease.NameChange, retryAt time.Time)
 	// FailNameChange gives a change back that failed, and says why.
 	FailNameChange(c lease.NameChange, retryAt time.Time, why lease.Trouble)
+	// HoldNameChanges says why none are taken at present; "" if they are.
+	HoldNameChanges(why string)
 }
 
 var _ Queue = (*lease.Manager)(nil)

@@ -332,6 +332,9 @@ func (w *Worker) serverFailed(u *upstream, err error, key bool, started, now tim
 			w.outages[u] = o
 		}
 		o.key, o.delay = key, minBackoff
+		if w.out() {
+			w.queue.HoldNameChanges(w.log.intern(err.Error()))
+		}
 		w.log.line(slog.LevelError, "names do not reach DNS", "server", u.name, "error", err)
 	case started.Before(o.probeAt):
 		return // one of those in flight when it began
@@ -356,6 +359,9 @@ func (w *Worker) serverWorks(u *upstream, now time.Time) {
 		return
 	}
 	w.log.line(slog.LevelInfo, "names reach DNS again", "server", u.name, "after", now.Sub(o.since).Round(time.Millisecond))
+	if w.out() {
+		w.queue.HoldNameChanges("")
+	}
 	delete(w.outages, u)
 	u.heldUntil.Store(0)
 }

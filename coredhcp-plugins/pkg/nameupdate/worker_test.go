@@ -86,6 +86,9 @@ func TestWorkerHealsAfterOutage(t *testing.T) {
 				if s := b.Stats(); !s.Down() || s.Added != 0 {
 					t.Errorf("stats %+v", s)
 				}
+				if held := b.queue.heldBy(); !strings.Contains(held, tt.line) {
+					t.Errorf("held by %q", held)
+				}
 				if got := strings.Count(b.log.String(), "\n"); got != 1 || b.lines(tt.line) != 1 {
 					t.Errorf("log in the outage:\n%s", b.log)
 				}
@@ -102,6 +105,9 @@ func TestWorkerHealsAfterOutage(t *testing.T) {
 				b.expect(t, 0, n)
 				if b.lines("names reach DNS again") != 1 || strings.Count(b.log.String(), "\n") != 2 {
 					t.Errorf("log:\n%s", b.log)
+				}
+				if held := b.queue.heldBy(); held != "" {
+					t.Errorf("held by %q after the outage", held)
 				}
 				if s := b.Stats(); s.Down() || s.Waiting != 0 {
 					t.Errorf("stats %+v", s)
