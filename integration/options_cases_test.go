@@ -42,6 +42,7 @@ var optionValues = map[string][]string{
 	"tftp-server-name":            {"tftp.example.org"},
 	"time-offset":                 {"-18000"},
 	"vendor-encapsulated-options": {"6 uint8 8", "71 ipv4-addresses 192.0.2.7, 192.0.2.8", "9 text Press F8"},
+	"vivco-suboptions":            {"00:00:7e:d9:03:61:62:63"},
 	"vivso-suboptions":            {"32473 1 text abc", "32473 2 ipv4-address 192.0.2.9"},
 }
 
