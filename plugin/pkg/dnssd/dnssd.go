@@ -154,7 +154,10 @@ func (p *Publication) Reserves(name string, rrtype uint16) bool {
 }
 
 func (c Conditional) stands(v View) bool {
-	return slices.ContainsFunc(c.While, v.HasAddress) && !(c.Yields && v.Others(c.RR.Header().Name, c.RR.Header().Rrtype))
+	if c.Yields && v.Others(c.RR.Header().Name, c.RR.Header().Rrtype) {
+		return false
+	}
+	return slices.ContainsFunc(c.While, v.HasAddress)
 }
 
 // seconds returns d as a TTL (RFC 2181 section 8).
