@@ -57,5 +57,6 @@ command line was wrong.`,
 	cmd.AddCommand(checkCommand(), keygenCommand(), genCommand())
 	cmd.AddCommand(leasesCommand(), historyCommand(), releaseCommand(), unquarantineCommand(), backupCommand(), resyncCommand())
 	cmd.AddCommand(importCommand(), exportCommand())
+	cmd.AddCommand(discoverCommand())
 	return cmd
 }

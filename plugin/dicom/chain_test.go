@@ -168,7 +168,7 @@ func TestTransferAndNotify(t *testing.T) {
 			for _, rr := range all[1 : len(all)-1] {
 				names = append(names, rr.Header().Name+" "+dns.Type(rr.Header().Rrtype).String())
 			}
-			if want := 1000 + 1 + 11; len(names) != want {
+			if want := 1000 + 1 + 22; len(names) != want {
 				t.Errorf("%d records, want %d", len(names), want)
 			}
 			for _, want := range []string{"ns1.imaging.example.org. A", "CT1._dicom._tcp.imaging.example.org. SRV", "h999.imaging.example.org. A"} {

@@ -65,7 +65,7 @@ func (c *Client) Echo(ctx context.Context, address, called string) (Result, erro
 		calling = DefaultCallingAE
 	}
 	for _, title := range []string{calling, called} {
-		if err := checkTitle(title); err != nil {
+		if err := CheckTitle(title); err != nil {
 			return Result{}, err
 		}
 	}
@@ -104,8 +104,9 @@ func (c *Client) dial(ctx context.Context, address string) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", address)
 }
 
-// checkTitle holds that a title can be sent: VR AE, PS3.5 section 6.2.
-func checkTitle(title string) error {
+// CheckTitle returns an error for what cannot be an AE title: VR AE, PS3.5
+// section 6.2.
+func CheckTitle(title string) error {
 	blank := true
 	for i := range len(title) {
 		if c := title[i]; c < ' ' || c > '~' || c == '\\' {
