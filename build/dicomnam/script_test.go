@@ -37,10 +37,11 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve":      serve,
-			"deadend":    deadend,
-			"exits":      exits,
-			"latin1":     latin1,
+			"serve":   serve,
+			"deadend": deadend,
+			"exits":   exits,
+			"latin1":  latin1,
+
 			"nameserver": nameserver,
 		},
 	})

@@ -124,3 +124,10 @@ func until(t *time.Time) string {
 	}
 	return moment(*t)
 }
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
