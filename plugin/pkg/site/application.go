@@ -11,6 +11,7 @@ import (
 const (
 	maxTXT      = 255  // octets of one string (RFC 1035 section 3.3)
 	maxAllTXT   = 1300 // octets of all strings with their lengths, that RFC 6763 section 6.2 recommends not to exceed
+	mostTXT     = 8000 // octets of all strings that can be published, with those of other keys (RFC 6763 section 6.1: 8,900)
 	maxInstance = 63   // octets of an instance name (RFC 6763 section 4.1.1)
 )
 
@@ -149,7 +150,10 @@ func (p *parser) txt(f *strictyaml.Fields, a *Application) {
 		seen[key] = true
 		total += len(v) + 1
 	})
-	if total > maxAllTXT {
+	switch {
+	case total > mostTXT:
+		p.Errorf(f.Get("txt"), "txt: the strings take %d octets together, expected at most %d", total, mostTXT)
+	case total > maxAllTXT:
 		p.warn(f.Get("txt"), "txt: the strings take %d octets together; above %d an answer may not fit into one packet", total, maxAllTXT)
 	}
 }

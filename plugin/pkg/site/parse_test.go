@@ -2,6 +2,7 @@ package site
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -281,6 +282,17 @@ devices:
 		`site.yaml:12:14: txt: the strings take 1356 octets together; above 1300 an answer may not fit into one packet`,
 	})
 	equal(t, "types", s.Devices[0].Types, []string{"CT", "ct", "XYZ"})
+}
+
+func TestTXTThatCannotBePublished(t *testing.T) {
+	file := "domain: example.org\ndevices:\n- name: ct1\n  address: 192.0.2.1\n  dhcp: false\n  applications:\n  - ae-title: A\n    port: 104\n    txt:\n"
+	for i := range 40 {
+		file += fmt.Sprintf("    - k%d=%s\n", i, strings.Repeat("x", 240))
+	}
+	_, _, err := Parse("site.yaml", []byte(file))
+	if want := "site.yaml:10:5: txt: the strings take 9790 octets together, expected at most 8000"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
 }
 
 func TestDDNS(t *testing.T) {
