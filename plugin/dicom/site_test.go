@@ -112,6 +112,38 @@ func TestFateSharing(t *testing.T) {
 	}
 }
 
+// TestOthersText: dhcpd's interim style marks the hosts that it has published by
+// a TXT record, and takes one back only if that record stands there alone.
+func TestOthersText(t *testing.T) {
+	s := startSite(t, t.TempDir())
+	const host = "ct1.imaging.example.org."
+	a, mark := rr(t, host+" 300 A 192.0.2.11"), rr(t, host+" 300 TXT 00e9e5c1d6e2")
+	send := func(m *dns.Msg) {
+		t.Helper()
+		if r := s.exchange(t, "tcp", m, key, secret); r.Rcode != dns.RcodeSuccess {
+			t.Fatalf("%v: %s", m.Ns, dns.RcodeToString[r.Rcode])
+		}
+	}
+	for range 2 {
+		add := new(dns.Msg).SetUpdate(domain)
+		add.NameNotUsed([]dns.RR{a})
+		add.Insert([]dns.RR{a, mark})
+		send(add)
+		s.want(t, host, "TXT", `"00e9e5c1d6e2"`)
+		s.want(t, "CT1._dicom._tcp."+domain, "TXT", `"AET=CT1" "PrimaryDeviceType=CT"`)
+		removal := new(dns.Msg).SetUpdate(domain)
+		removal.Used([]dns.RR{dns.Copy(mark)})
+		removal.Remove([]dns.RR{dns.Copy(a)})
+		send(removal)
+		s.want(t, "CT1._dicom._tcp."+domain, "TXT", "NXDOMAIN")
+		rest := new(dns.Msg).SetUpdate(domain)
+		rest.RRsetNotUsed([]dns.RR{a})
+		rest.Remove([]dns.RR{dns.Copy(mark)})
+		send(rest)
+		s.want(t, host, "TXT", "NXDOMAIN")
+	}
+}
+
 func TestSiteDataCannotBeUpdated(t *testing.T) {
 	s := startSite(t, t.TempDir())
 	s.update(t, dns.RcodeSuccess, domain, "ct1.imaging.example.org. 300 A 192.0.2.11")
