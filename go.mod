@@ -3,6 +3,7 @@ module github.com/dicomnam/dicomnam
 go 1.26.0
 
 require (
+	github.com/beevik/ntp v1.6.0
 	github.com/cockroachdb/pebble/v2 v2.1.7
 	github.com/coredhcp/coredhcp v0.0.0-20260217182248-a0841cb3038f
 	github.com/coredns/caddy v1.1.4
