@@ -3,32 +3,31 @@
 // G.1.1 asks of a DHCP server.
 //
 // DHCP carries addresses and an administrator writes names, so names are resolved
-// here, ahead of every client and again and again: a time server that moved is
-// followed, and no client waits for DNS.
+// ahead of every client and again and again: a time server that moved is followed,
+// and no client waits for DNS. With verify a server is told only while it keeps the
+// time; package timecheck judges that, in the background too.
 package ntp
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/timecheck"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
 	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 )
 
-const (
-	name            = "ntp"
-	resolveInterval = 5 * time.Minute
-	resolveTimeout  = 10 * time.Second
-)
+const name = "ntp"
 
 // Plugin is `ntp` for CoreDHCP's own server.
 var Plugin = server.Stock(name, New)
@@ -38,16 +37,15 @@ func init() { server.Register(name, New) }
 var (
 	_ server.Plugin   = (*NTP)(nil)
 	_ server.Reloader = (*NTP)(nil)
+	_ server.Prompt   = (*NTP)(nil)
 )
 
 // NTP writes option 42.
 type NTP struct {
-	site   *server.SiteFile
-	log    *slog.Logger
-	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	site    *server.SiteFile
+	log     *slog.Logger
+	checker *timecheck.Checker
 
-	resolved  atomic.Pointer[map[string][]netip.Addr] // by host name
-	reloaded  chan struct{}
 	stop      context.CancelFunc
 	done      sync.WaitGroup
 	misplaced sync.Once
@@ -56,6 +54,10 @@ type NTP struct {
 // New reads `ntp: site=PATH verify=true|false`. It reads the site file and asks
 // nobody.
 func New(args []string, host *server.Host) (server.Plugin, error) {
+	return newNTP(args, host, timecheck.Options{})
+}
+
+func newNTP(args []string, host *server.Host, o timecheck.Options) (*NTP, error) {
 	values, err := server.Args(args, "site", "verify")
 	if err != nil {
 		return nil, err
@@ -66,7 +68,7 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 	switch verify := values["verify"]; verify {
 	case "", "false":
 	case "true":
-		host.Logger(name).Warn("verify=true has no effect in this version: servers are given out whether they keep the time or not")
+		o.Verify = true
 	default:
 		return nil, fmt.Errorf("verify=%s: expected true or false", verify)
 	}
@@ -74,78 +76,42 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &NTP{
-		site:     file,
-		log:      host.Logger(name),
-		lookup:   net.DefaultResolver.LookupNetIP,
-		reloaded: make(chan struct{}, 1),
+	o.Logger = host.Logger(name)
+	n := &NTP{site: file, log: o.Logger, checker: timecheck.New(o)}
+	n.checker.SetLists(lists(file.Current()))
+	if err := host.Metrics().Register(metrics{n.checker}); err != nil {
+		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
-	n.resolved.Store(&map[string][]netip.Addr{})
+	host.OnControl(control.Time, n.tell)
 	return n, nil
 }
 
-// Start begins to resolve the names of time servers.
+// Start begins to resolve the names of time servers, and to ask them.
 func (n *NTP) Start(ctx context.Context) error {
 	ctx, n.stop = context.WithCancel(ctx)
-	n.done.Go(func() {
-		ticker := time.NewTicker(resolveInterval)
-		defer ticker.Stop()
-		for {
-			n.resolve(ctx)
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-			case <-n.reloaded:
-			}
-		}
-	})
+	n.done.Go(func() { n.checker.Run(ctx) })
 	return nil
 }
 
-// Close ends the resolving.
+// Close ends that.
 func (n *NTP) Close() error {
 	n.stop()
 	n.done.Wait()
 	return nil
 }
 
-// Reload resolves the names that stand in the site file now.
+// Reload takes up the servers that stand in the site file now.
 func (n *NTP) Reload() error {
-	select {
-	case n.reloaded <- struct{}{}:
-	default:
-	}
+	n.checker.SetLists(lists(n.site.Current()))
 	return nil
 }
 
-// resolve asks for every time server that is given by name. One that gives no
-// answer keeps the addresses it had.
-func (n *NTP) resolve(ctx context.Context) {
-	before, now := *n.resolved.Load(), map[string][]netip.Addr{}
-	for _, host := range hosts(n.site.Current()) {
-		ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
-		addresses, err := n.lookup(ctx, "ip4", host)
-		cancel()
-		if err != nil {
-			n.log.Warn("time server not found", "host", host, "error", err)
-			addresses = before[host]
-		}
-		now[host] = addresses
-	}
-	n.resolved.Store(&now)
-}
-
-// hosts are the time servers of a site that are given by name, each once.
-func hosts(s *site.Site) []string {
-	seen := map[string]bool{}
-	var names []string
+// lists are the lists of time servers that a site has, each once.
+func lists(s *site.Site) [][]string {
+	var all [][]string
 	add := func(o site.Options) {
-		for _, server := range o.TimeServers {
-			if _, err := netip.ParseAddr(server); err != nil && !seen[server] {
-				seen[server] = true
-				names = append(names, server)
-			}
+		if len(o.TimeServers) > 0 && !slices.ContainsFunc(all, func(l []string) bool { return slices.Equal(l, o.TimeServers) }) {
+			all = append(all, o.TimeServers)
 		}
 	}
 	add(s.Options)
@@ -158,7 +124,36 @@ func hosts(s *site.Site) []string {
 	for i := range s.Devices {
 		add(s.Devices[i].Options)
 	}
-	return names
+	return all
+}
+
+// tell answers control.Time.
+func (n *NTP) tell(_ context.Context, args json.RawMessage, send func(any) error) error {
+	if err := control.Decode(args, &struct{}{}); err != nil {
+		return err
+	}
+	for _, s := range n.checker.Status() {
+		err := send(control.TimeServer{
+			Server: s.Server, Address: s.Address, Verdict: verdicts[s.Verdict], Reason: s.Reason, Stratum: s.Stratum,
+			RootDistance: s.RootDistance.Seconds(), Deviation: s.Deviation.Seconds(), RoundTrip: s.RTT.Seconds(),
+			Answered: moment(s.Answered), Next: moment(s.Next), Questions: s.Questions, Answers: s.Answers, Kisses: s.Kisses,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var verdicts = map[timecheck.Verdict]string{timecheck.Good: control.TimeGood, timecheck.Bad: control.TimeBad, timecheck.Unknown: control.TimeUnknown}
+
+// moment is a time as the control socket tells it.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC().Round(0)
+	return &t
 }
 
 // Prompt says that Handle only looks at what is known.
@@ -202,18 +197,12 @@ func (n *NTP) servers(x *server.Exchange) []byte {
 		device := s.DeviceOf(uint8(r.HWType), r.ClientHWAddr, r.Options.Get(dhcpv4.OptionClientIdentifier))
 		options = s.OptionsFor(network, device)
 	}
-	resolved := *n.resolved.Load()
+	if len(options.TimeServers) == 0 {
+		return nil
+	}
 	var value []byte
-	for _, server := range options.TimeServers {
-		addresses := resolved[server]
-		if a, err := netip.ParseAddr(server); err == nil {
-			addresses = []netip.Addr{a}
-		}
-		for _, a := range addresses {
-			if a = a.Unmap(); a.Is4() {
-				value = append(value, a.AsSlice()...)
-			}
-		}
+	for _, a := range n.checker.Choose(options.TimeServers) {
+		value = append(value, a.AsSlice()...)
 	}
 	return value
 }

@@ -12,9 +12,13 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/timecheck"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
 	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 )
@@ -29,17 +33,26 @@ devices:
   - {name: ct1, hardware-address: "00:00:5e:00:53:01", options: {ntp-servers: [192.0.2.4]}}
 `
 
-func newNTP(t *testing.T, content string) *NTP {
+// lookup finds ntp1 at two addresses.
+func lookup(_ context.Context, host string) ([]netip.Addr, error) {
+	if host != "ntp1.imaging.example.org." {
+		return nil, errors.New("asked for " + host)
+	}
+	return []netip.Addr{netip.MustParseAddr("::ffff:192.0.2.5"), netip.MustParseAddr("192.0.2.6")}, nil
+}
+
+// plugin is the plugin on a site file.
+func plugin(t *testing.T, content string, host *server.Host, o timecheck.Options, args ...string) *NTP {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "site.yaml")
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, err := New([]string{"site=" + path}, new(server.Host))
+	n, err := newNTP(append([]string{"site=" + path}, args...), host, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p.(*NTP)
+	return n
 }
 
 // answer is option 42 of the reply to a client that was given address.
@@ -62,14 +75,22 @@ func answer(t *testing.T, n *NTP, client byte, address string, modifiers ...dhcp
 }
 
 func TestServers(t *testing.T) {
-	n := newNTP(t, siteFile)
-	n.lookup = func(_ context.Context, _, host string) ([]netip.Addr, error) {
-		if host != "ntp1.imaging.example.org." {
-			return nil, errors.New("asked for " + host)
-		}
-		return []netip.Addr{netip.MustParseAddr("::ffff:192.0.2.5"), netip.MustParseAddr("192.0.2.6")}, nil
+	resolved := make(chan struct{}, 100)
+	n := plugin(t, siteFile, new(server.Host), timecheck.Options{Lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
+		defer func() { resolved <- struct{}{} }()
+		return lookup(ctx, host)
+	}})
+	if err := n.Start(t.Context()); err != nil {
+		t.Fatal(err)
 	}
-	n.resolve(t.Context())
+	defer n.Close()
+	<-resolved
+	for range 1000 { // until what was found is there
+		if len(n.checker.Choose([]string{"ntp1.imaging.example.org."})) > 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	ask := dhcpv4.WithRequestedOptions(dhcpv4.OptionNTPServers)
 	tests := []struct {
 		name    string
@@ -108,41 +129,79 @@ func TestServers(t *testing.T) {
 			t.Errorf("servers = %v, want none: the network is not known", got)
 		}
 	})
-	t.Run("a name that no longer resolves keeps its addresses", func(t *testing.T) {
-		n.lookup = func(context.Context, string, string) ([]netip.Addr, error) { return nil, errors.New("no answer") }
-		n.resolve(t.Context())
-		if got := answer(t, n, 9, "192.0.2.100", ask); !slices.Contains(got, "192.0.2.5") {
-			t.Errorf("servers = %v, want 192.0.2.5 among them", got)
-		}
-	})
 }
 
-func TestNamesAreResolvedAgain(t *testing.T) {
-	n := newNTP(t, siteFile)
+// With verify the servers that keep the time are given, and DHCP does not wait
+// for anything.
+func TestVerify(t *testing.T) {
+	const content = "domain: imaging.example.org\noptions: {ntp-servers: [192.0.2.3, 192.0.2.4, 192.0.2.5]}\nnetworks: [{name: radiology, subnet: 192.0.2.0/24}]\n"
 	synctest.Test(t, func(t *testing.T) {
-		asked := make(chan struct{}, 10)
-		n.reloaded = make(chan struct{}, 1)
-		n.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
-			asked <- struct{}{}
-			return []netip.Addr{netip.MustParseAddr("192.0.2.5")}, nil
-		}
+		host := new(server.Host)
+		n := plugin(t, content, host, timecheck.Options{Query: func(_ context.Context, a netip.Addr) (timecheck.Answer, error) {
+			switch a.As4()[3] {
+			case 3:
+				return timecheck.Answer{Stratum: 3}, nil
+			case 4:
+				return timecheck.Answer{Stratum: 2}, nil
+			}
+			return timecheck.Answer{}, errors.New("timeout")
+		}}, "verify=true")
 		if err := n.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		<-asked // at start
-		<-asked // after the interval
-		synctest.Wait()
-		if err := n.Reload(); err != nil {
-			t.Fatal(err)
+		ask := dhcpv4.WithRequestedOptions(dhcpv4.OptionNTPServers)
+		if got := fmt.Sprint(answer(t, n, 9, "192.0.2.100", ask)); got != "[192.0.2.3 192.0.2.4 192.0.2.5]" {
+			t.Errorf("before anybody was asked: %s", got)
 		}
+		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if len(asked) != 1 {
-			t.Errorf("a reload asked %d times, want once, at once", len(asked))
+		if got := fmt.Sprint(answer(t, n, 9, "192.0.2.100", ask)); got != "[192.0.2.4 192.0.2.3]" {
+			t.Errorf("servers %s, want the good ones, the best first", got)
+		}
+		var told []control.TimeServer
+		err := n.tell(t.Context(), nil, func(v any) error {
+			told = append(told, v.(control.TimeServer))
+			return nil
+		})
+		if err != nil || len(told) != 3 || told[1].Verdict != control.TimeGood || told[1].Stratum != 2 || told[2].Verdict != control.TimeBad || told[2].Reason != "no answer" {
+			t.Errorf("told %+v, %v", told, err)
+		}
+		if err := n.tell(t.Context(), []byte(`{"x":1}`), nil); err == nil {
+			t.Error("unknown arguments were taken")
 		}
 		if err := n.Close(); err != nil {
 			t.Fatal(err)
 		}
 	})
+}
+
+func TestMetrics(t *testing.T) {
+	n := plugin(t, siteFile, new(server.Host), timecheck.Options{})
+	problems, err := testutil.CollectAndLint(metrics{n.checker})
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+	const want = `# HELP coredhcp_ntp_lists_without_good_server Lists of ntp-servers of which no server is good; clients are given all of them.
+# TYPE coredhcp_ntp_lists_without_good_server gauge
+coredhcp_ntp_lists_without_good_server 0
+# HELP coredhcp_ntp_server_good Whether a time server is given to clients: 1 good, 0 bad or not asked yet.
+# TYPE coredhcp_ntp_server_good gauge
+coredhcp_ntp_server_good{address="",server="ntp1.imaging.example.org."} 0
+coredhcp_ntp_server_good{address="192.0.2.3",server="192.0.2.3"} 0
+coredhcp_ntp_server_good{address="192.0.2.4",server="192.0.2.4"} 0
+coredhcp_ntp_server_good{address="198.51.100.3",server="198.51.100.3"} 0
+`
+	if err := testutil.CollectAndCompare(metrics{n.checker}, strings.NewReader(want), "coredhcp_ntp_server_good", "coredhcp_ntp_lists_without_good_server"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReload(t *testing.T) {
+	n := plugin(t, siteFile, new(server.Host), timecheck.Options{})
+	before := len(n.checker.Status())
+	if err := n.Reload(); err != nil || len(n.checker.Status()) != before || before != 4 {
+		t.Errorf("%d servers, then %d, %v", before, len(n.checker.Status()), err)
+	}
 }
 
 func TestArguments(t *testing.T) {
