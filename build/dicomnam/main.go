@@ -59,5 +59,6 @@ command line was wrong.`,
 	cmd.AddCommand(importCommand(), exportCommand())
 	cmd.AddCommand(discoverCommand())
 	cmd.AddCommand(discoverCommand())
+	cmd.AddCommand(importCommand(), exportCommand(), timeCommand())
 	return cmd
 }

@@ -59,6 +59,10 @@ func serve(ts *testscript.TestScript, _ bool, _ []string) {
 	s.Handle(control.Unquarantine, func(_ context.Context, args json.RawMessage, send func(any) error) error {
 		return answerAct(args, control.Declined, control.Expired, send)
 	})
+	s.Handle(control.Time, func(_ context.Context, _ json.RawMessage, send func(any) error) error {
+		err := send(control.TimeServer{Server: "ntp.example.org.", Address: netip.MustParseAddr("192.0.2.3"), Verdict: control.TimeGood, Stratum: 2, RootDistance: 0.0123, Deviation: -0.001, Answered: at(3)})
+		return errors.Join(err, send(control.TimeServer{Server: "192.0.2.4", Address: netip.MustParseAddr("192.0.2.4"), Verdict: control.TimeBad, Reason: "not synchronised"}))
+	})
 	stop, err := start(s, ts.MkAbs("control.sock"))
 	ts.Check(err)
 	ts.Defer(func() { ts.Check(stop()) })
