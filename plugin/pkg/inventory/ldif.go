@@ -30,10 +30,10 @@ func BaseDN(domain string) string {
 // below the entry base, which must be there, the devices with their network AEs and connections, and the registry of AE titles.
 //
 // The model has no place for DICOMweb, and the site file none for transfer capabilities; both are left out. That an AE accepts
-// associations follows from its port; that it also initiates some is assumed.
+// associations follows from its port; that it also initiates some is assumed. There is no line with the version of LDIF, which slapadd does
+// not know.
 func WriteLDIF(w io.Writer, s *site.Site, base string) error {
 	l := &ldif{}
-	l.b.WriteString("version: 1\n")
 	root := "cn=DICOM Configuration," + base
 	l.entry(root, "dicomConfigurationRoot", "cn", "DICOM Configuration")
 	devices := "cn=Devices," + root
@@ -138,7 +138,9 @@ func ldapBool(b bool) string { return strings.ToUpper(strconv.FormatBool(b)) }
 
 // entry writes an entry of an object class with attributes and their values by turns; those without a value are left out.
 func (l *ldif) entry(dn, class string, attributes ...string) {
-	l.b.WriteByte('\n')
+	if l.b.Len() > 0 {
+		l.b.WriteByte('\n')
+	}
 	l.attribute("dn", dn)
 	l.attribute("objectClass", class)
 	for i := 0; i+1 < len(attributes); i += 2 {
