@@ -18,8 +18,9 @@ func (c *Checker) take(t *target, a Answer, err error) {
 	t.asking = false
 	switch {
 	case err != nil:
-		t.missed++
-		t.interval = min(2*t.interval, maxInterval)
+		if t.missed++; t.missed > maxMissed || t.answered.IsZero() { // else it is asked soon, to know
+			t.interval = min(2*t.interval, maxInterval)
+		}
 	case a.Kiss == "RATE":
 		// It goes on knowing what time it is; it wants to be asked less.
 		t.kisses++
