@@ -1,0 +1,252 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
+	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
+)
+
+// maxConfig bounds a configuration file, in octets.
+const maxConfig = 1 << 20
+
+// dhcpConfig is what a config.yml says of DHCPv4.
+type dhcpConfig struct {
+	file    word
+	listen  []word
+	plugins []usedPlugin
+}
+
+// usedPlugin is one plugin with its arguments.
+type usedPlugin struct {
+	name word
+	args []string
+}
+
+// arg is the value of an argument of the form key=value, "" if there is none.
+func (p *usedPlugin) arg(key string) string {
+	for _, a := range p.args {
+		if v, ok := strings.CutPrefix(a, key+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// at is a place in the line of the plugin.
+func (p *usedPlugin) at() word { return p.name }
+
+// readConfig reads the configuration of coredhcp: what of it concerns DHCPv4.
+func readConfig(path string) (*dhcpConfig, error) {
+	data, err := readBounded(path, maxConfig)
+	if err != nil {
+		return nil, err
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	c := &dhcpConfig{file: word{path, path, 1}}
+	server4 := value(&doc, "server4")
+	if server4 == nil {
+		return nil, fmt.Errorf("%s:1: there is no server4: expected the configuration of a DHCPv4 server", path)
+	}
+	at := func(n *yaml.Node) word { return word{n.Value, path, n.Line} }
+	if n := value(server4, "listen"); n != nil {
+		nodes := []*yaml.Node{n}
+		if n.Kind == yaml.SequenceNode {
+			nodes = n.Content
+		}
+		for _, l := range nodes {
+			c.listen = append(c.listen, at(l))
+		}
+	}
+	list := value(server4, "plugins")
+	if list == nil || list.Kind != yaml.SequenceNode {
+		return nil, fmt.Errorf("%s:%d: server4 has no list of plugins", path, server4.Line)
+	}
+	for _, n := range list.Content {
+		if n.Kind != yaml.MappingNode || len(n.Content) != 2 {
+			return nil, fmt.Errorf("%s:%d: expected one plugin, as \"- NAME: ARGUMENTS\"", path, n.Line)
+		}
+		c.plugins = append(c.plugins, usedPlugin{at(n.Content[0]), strings.Fields(n.Content[1].Value)})
+	}
+	return c, nil
+}
+
+// value is what stands under a key of a document or mapping, or nil.
+func value(n *yaml.Node, key string) *yaml.Node {
+	if n.Kind == yaml.DocumentNode && len(n.Content) == 1 {
+		n = n.Content[0]
+	}
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// plugin is the first of a name, and its place in the chain; nil, -1 if there is none.
+func (c *dhcpConfig) plugin(name string) (*usedPlugin, int) {
+	for i := range c.plugins {
+		if c.plugins[i].name.text == name {
+			return &c.plugins[i], i
+		}
+	}
+	return nil, -1
+}
+
+// check compares with the site.
+func (c *dhcpConfig) check(f *findings, s *site.Site) {
+	leases, first := c.plugin("leases")
+	if leases == nil {
+		f.errorf(c.file, "there is no leases plugin: nobody gets an address of the site file")
+	}
+	seen := map[string]bool{}
+	for i := range c.plugins {
+		p := &c.plugins[i]
+		name := p.name.text
+		switch name {
+		case "leases", "ntp", "ddns":
+		default:
+			continue
+		}
+		if seen[name] {
+			f.errorf(p.at(), "%s stands twice", name)
+		}
+		seen[name] = true
+		if leases != nil && name != "leases" && i < first {
+			f.errorf(p.at(), "%s stands before leases, and works on what that gives: put it behind", name)
+		}
+		if path := p.arg("site"); path == "" {
+			f.errorf(p.at(), "%s: site= is missing", name)
+		} else if !sameFile(path, s.File) {
+			f.warnf(p.at(), "%s reads the site file %s, which is not the one that is checked, %s", name, path, s.File)
+		}
+	}
+	if ddns, _ := c.plugin("ddns"); ddns != nil {
+		_ = ddnsKey(f, ddns)
+	}
+	c.checkAddresses(f, s)
+}
+
+// checkAddresses compares the addresses and interfaces of the server with those of the site.
+func (c *dhcpConfig) checkAddresses(f *findings, s *site.Site) {
+	interfaces := map[string]bool{}
+	everywhere := len(c.listen) == 0
+	for _, l := range c.listen {
+		host, link, _ := strings.Cut(l.text, "%")
+		link, _, _ = strings.Cut(link, ":")
+		if link == "" {
+			everywhere = true
+		}
+		interfaces[link] = true
+		if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil && a.Is4() && !a.IsUnspecified() {
+			ownAddress(f, s, l, "listen", a)
+		}
+	}
+	for i := range s.Networks {
+		n := &s.Networks[i]
+		if n.Interface != "" && !everywhere && !interfaces[n.Interface] {
+			f.errorf(word{"", s.File, n.Line}, "network %q is at the interface %s, where coredhcp does not listen (%s:%d)", n.Name, n.Interface, c.file.text, c.listen[0].line)
+		}
+	}
+	id, _ := c.plugin("server_id")
+	if id == nil {
+		return
+	}
+	a, err := netip.ParseAddr(strings.Join(id.args, " "))
+	switch {
+	case err != nil || !a.Is4():
+		f.errorf(id.at(), "server_id: found %q, expected an IPv4 address", strings.Join(id.args, " "))
+	default:
+		ownAddress(f, s, id.at(), "server_id", a)
+	}
+}
+
+// ownAddress checks an address of the server.
+func ownAddress(f *findings, s *site.Site, at word, what string, a netip.Addr) {
+	for i := range s.Devices {
+		d := &s.Devices[i]
+		for _, other := range d.Addresses {
+			if other == a && d.DHCP {
+				f.errorf(at, "%s: %s is the address of the device %q (%s:%d)", what, a, d.Name, s.File, d.Line)
+			}
+		}
+	}
+	n := s.NetworkOf(a)
+	if n == nil {
+		f.warnf(at, "%s: %s is in none of the networks of the site; clients reach it by a router only", what, a)
+		return
+	}
+	if a == n.Prefix.Masked().Addr() {
+		f.errorf(at, "%s: %s is the address of the network %q, expected that of a host", what, a, n.Name)
+	}
+	for _, p := range n.Pools {
+		if p.First.Compare(a) <= 0 && a.Compare(p.Last) <= 0 && !reserved(s, a) {
+			f.warnf(at, "%s: %s is in a pool of the network %q (%s:%d); let the pool leave it out, or name it in name-servers", what, a, n.Name, s.File, n.Line)
+		}
+	}
+}
+
+func reserved(s *site.Site, a netip.Addr) bool {
+	for _, r := range s.ReservedAddresses() {
+		if r == a {
+			return true
+		}
+	}
+	return false
+}
+
+// ddnsKey is the key that ddns signs with; nil after it was told why there is none.
+func ddnsKey(f *findings, ddns *usedPlugin) *tsigkey.Key {
+	path, name := ddns.arg("keys"), ddns.arg("key")
+	for _, key := range []string{"server", "keys", "key"} {
+		if ddns.arg(key) == "" {
+			f.errorf(ddns.at(), "ddns: %s= is missing", key)
+		}
+	}
+	if path == "" || name == "" {
+		return nil
+	}
+	keys, err := tsigkey.Load(path)
+	if err != nil {
+		f.errorf(ddns.at(), "ddns: keys=%s: %v", path, err)
+		return nil
+	}
+	key, err := tsigkey.Find(keys, name)
+	if err != nil {
+		f.errorf(ddns.at(), "ddns: key=%s: %s: %v", name, path, err)
+		return nil
+	}
+	if server := ddns.arg("server"); server != "" {
+		if _, _, err := net.SplitHostPort(server); err != nil {
+			f.errorf(ddns.at(), "ddns: server=%s: expected HOST:PORT", server)
+		}
+	}
+	return &key
+}
+
+// sameFile says whether two paths are of one file, as far as can be seen from here.
+func sameFile(a, b string) bool {
+	if x, err := os.Stat(a); err == nil {
+		if y, err := os.Stat(b); err == nil {
+			return os.SameFile(x, y)
+		}
+	}
+	x, err1 := filepath.Abs(a)
+	y, err2 := filepath.Abs(b)
+	return errors.Join(err1, err2) == nil && x == y
+}

@@ -1,0 +1,322 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/coredns/caddy/caddyfile"
+	"github.com/miekg/dns"
+
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
+	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
+)
+
+// dnsConfig is what a Corefile says of dicom.
+type dnsConfig struct {
+	file   word
+	blocks []dnsBlock // those with dicom in them
+}
+
+// dnsBlock is a server block.
+type dnsBlock struct {
+	at     word     // of dicom
+	zones  []string // canonical
+	ports  []string
+	binds  []word
+	site   *word
+	allows []allow
+	tsig   bool
+	files  []word // of keys
+	keys   []word // names of those that stand in the Corefile itself
+}
+
+// allow is one rule: key, name and types.
+type allow struct {
+	at        word
+	key, name string
+	types     []string
+}
+
+// readCorefile reads the configuration of coredns.
+func readCorefile(path string) (*dnsConfig, error) {
+	data, err := readBounded(path, maxConfig)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := caddyfile.Parse(path, bytes.NewReader(data), nil)
+	if err != nil {
+		return nil, err
+	}
+	c := &dnsConfig{file: word{path, path, 1}}
+	for _, p := range parsed {
+		if tokens := p.Tokens["dicom"]; len(tokens) > 0 {
+			c.blocks = append(c.blocks, newBlock(path, p, tokens))
+		}
+	}
+	return c, nil
+}
+
+func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dnsBlock {
+	at := func(t caddyfile.Token) word {
+		if t.File == "" {
+			t.File = path
+		}
+		return word{t.Text, t.File, t.Line}
+	}
+	b := dnsBlock{at: at(tokens[0])}
+	var zones []string
+	for _, key := range p.Keys {
+		z, port := zonesOf(key)
+		zones = append(zones, z...)
+		b.ports = append(b.ports, port)
+	}
+	for _, line := range statements(tokens) {
+		args := line[1:]
+		switch line[0].Text {
+		case "dicom":
+			for _, a := range args {
+				z, _ := zonesOf(a.Text)
+				b.zones = append(b.zones, z...)
+			}
+		case "site":
+			if len(args) == 1 {
+				w := at(args[0])
+				b.site = &w
+			}
+		case "allow":
+			a := allow{at: at(line[0])}
+			for i, t := range args {
+				switch i {
+				case 0:
+					a.key = dns.CanonicalName(t.Text)
+				case 1:
+					a.name = strings.ToLower(t.Text)
+				default:
+					a.types = append(a.types, strings.ToUpper(t.Text))
+				}
+			}
+			b.allows = append(b.allows, a)
+		}
+	}
+	if len(b.zones) == 0 {
+		b.zones = zones
+	}
+	for _, line := range statements(p.Tokens["tsig"]) {
+		b.tsig = true
+		switch {
+		case line[0].Text == "secrets" && len(line) == 2:
+			b.files = append(b.files, at(line[1]))
+		case line[0].Text == "secret" && len(line) == 3:
+			b.keys = append(b.keys, at(line[1]))
+		}
+	}
+	for _, line := range statements(p.Tokens["bind"]) {
+		for _, t := range line[1:] {
+			b.binds = append(b.binds, at(t))
+		}
+	}
+	return b
+}
+
+// statements are the lines of a directive without its braces, each with at least one word.
+func statements(tokens []caddyfile.Token) [][]caddyfile.Token {
+	var lines [][]caddyfile.Token
+	for i, t := range tokens {
+		if i == 0 || t.Line != tokens[i-1].Line || t.File != tokens[i-1].File {
+			lines = append(lines, nil)
+		}
+		if t.Text != "{" && t.Text != "}" {
+			lines[len(lines)-1] = append(lines[len(lines)-1], t)
+		}
+	}
+	return slices.DeleteFunc(lines, func(l []caddyfile.Token) bool { return len(l) == 0 })
+}
+
+// zonesOf are the zones that a key of a server block names, as dns://imaging.example.org:53 or 192.0.2.0/24, and its port.
+func zonesOf(key string) (zones []string, port string) {
+	if _, rest, found := strings.Cut(key, "://"); found {
+		key = rest
+	}
+	port = "53"
+	if host, p, found := strings.Cut(key, ":"); found && strings.Count(key, ":") == 1 {
+		key, port = host, p
+	}
+	if prefix, err := netip.ParsePrefix(key); err == nil {
+		return site.ReverseZone(prefix.Masked()), port
+	}
+	return []string{dns.CanonicalName(key)}, port
+}
+
+// check compares with the site.
+func (c *dnsConfig) check(f *findings, s *site.Site) {
+	var zones []string
+	for i := range c.blocks {
+		b := &c.blocks[i]
+		if b.site == nil {
+			continue
+		}
+		zones = append(zones, b.zones...)
+		if !sameFile(b.site.text, s.File) {
+			f.warnf(*b.site, "dicom reads the site file %s, which is not the one that is checked, %s", b.site.text, s.File)
+		}
+	}
+	if len(c.blocks) == 0 {
+		f.errorf(c.file, "there is no dicom directive: nothing of the site file is published")
+		return
+	}
+	if zones == nil {
+		f.errorf(c.blocks[0].at, "dicom has no site file: nothing of it is published")
+		return
+	}
+	for _, p := range s.OutsideZones(zones) {
+		f.errorf(word{"", p.File, p.Line}, "%s (%s)", p.Message, c.file.text)
+	}
+}
+
+// holding are the blocks with the zone that a name is in.
+func (c *dnsConfig) holding(name string) []*dnsBlock {
+	var list []*dnsBlock
+	for i := range c.blocks {
+		if slices.ContainsFunc(c.blocks[i].zones, func(z string) bool { return dns.IsSubDomain(z, name) }) {
+			list = append(list, &c.blocks[i])
+		}
+	}
+	return list
+}
+
+// checkUpdates compares where ddns sends its updates, and how it signs them, with what coredns takes.
+func checkUpdates(f *findings, s *site.Site, dhcp *dhcpConfig, c *dnsConfig) {
+	ddns, _ := dhcp.plugin("ddns")
+	if ddns == nil {
+		f.warnf(dhcp.file, "there is no ddns plugin: coredns is not told of leases")
+		return
+	}
+	var ignored findings // told already
+	key := ddnsKey(&ignored, ddns)
+	asked := map[*dnsBlock]bool{}
+	forward, reverse := []string{"A", "DHCID"}, []string{"PTR", "DHCID"}
+	names := map[string][]string{s.Domain: forward}
+	for i := range s.Networks {
+		n := &s.Networks[i]
+		if n.DDNS.Mode == site.DDNSOff {
+			continue
+		}
+		for _, z := range site.ReverseZone(n.Prefix) {
+			if n.DDNS.Reverse != site.DDNSNone {
+				names[z] = reverse
+			}
+		}
+	}
+	for _, name := range sortedKeys(names) {
+		for _, b := range c.holding(name) {
+			if !asked[b] {
+				asked[b] = true
+				b.checkListens(f, ddns)
+				b.checkKey(f, ddns, key)
+			}
+			b.checkAllows(f, ddns, name, names[name])
+		}
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// checkListens compares where ddns sends updates with where the block listens.
+func (b *dnsBlock) checkListens(f *findings, ddns *usedPlugin) {
+	host, port, found := strings.Cut(ddns.arg("server"), ":")
+	if !found {
+		return
+	}
+	if !slices.Contains(b.ports, port) {
+		f.errorf(ddns.at(), "ddns: server=%s: coredns listens on port %s for %s (%s:%d)", ddns.arg("server"), b.ports[0], strings.TrimSuffix(b.zones[0], "."), b.at.file, b.at.line)
+	}
+	a, err := netip.ParseAddr(host)
+	if err != nil || len(b.binds) == 0 {
+		return
+	}
+	for _, w := range b.binds {
+		if other, err := netip.ParseAddr(w.text); err != nil || other == a || other.IsUnspecified() {
+			return // an interface's name tells no address
+		}
+	}
+	f.errorf(ddns.at(), "ddns: server=%s: coredns is bound to %s there (%s:%d)", ddns.arg("server"), b.binds[0].text, b.binds[0].file, b.binds[0].line)
+}
+
+// checkKey compares the key of ddns with those of tsig.
+func (b *dnsBlock) checkKey(f *findings, ddns *usedPlugin, key *tsigkey.Key) {
+	if !b.tsig {
+		f.errorf(b.at, "dicom has no tsig in its server block: every update is refused")
+		return
+	}
+	if key == nil {
+		return
+	}
+	name := strings.TrimSuffix(dns.CanonicalName(key.Name), ".")
+	for _, w := range b.keys {
+		if dns.CanonicalName(w.text) == dns.CanonicalName(key.Name) {
+			return // its secret stands in the Corefile, and is not compared
+		}
+	}
+	for _, w := range b.files {
+		keys, err := tsigkey.Load(w.text)
+		if err != nil {
+			f.errorf(w, "tsig: %v", err)
+			return
+		}
+		other, err := tsigkey.Find(keys, key.Name)
+		if err != nil {
+			continue
+		}
+		switch {
+		case other.Secret() != key.Secret():
+			f.errorf(w, "tsig: the key %s of %s has another secret in %s, with which ddns signs (%s:%d)", name, w.text, ddns.arg("keys"), ddns.at().file, ddns.at().line)
+		case other.Algorithm != key.Algorithm:
+			f.warnf(w, "tsig: the key %s is of algorithm %s in %s, and of %s in %s", name, other.Algorithm, w.text, key.Algorithm, ddns.arg("keys"))
+		}
+		return
+	}
+	at := b.at
+	if len(b.files) > 0 {
+		at = b.files[0]
+	}
+	f.errorf(at, "tsig does not have the key %s, with which ddns signs (%s:%d)", name, ddns.at().file, ddns.at().line)
+}
+
+// checkAllows says whether rules let the key of ddns change records of the types at names below a domain, or in a zone.
+func (b *dnsBlock) checkAllows(f *findings, ddns *usedPlugin, domain string, types []string) {
+	key := dns.CanonicalName(ddns.arg("key"))
+	var missing []string
+	for _, t := range types {
+		allowed := slices.ContainsFunc(b.allows, func(a allow) bool {
+			covers := a.name == "*" || strings.HasPrefix(a.name, ".") && dns.IsSubDomain(dns.CanonicalName(a.name[1:]), domain)
+			return a.key == key && covers && (slices.Contains(a.types, "*") || slices.Contains(a.types, t))
+		})
+		if !allowed {
+			missing = append(missing, t)
+		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	message := fmt.Sprintf("dicom: no allow lets the key %s change %s at all names below %s, as ddns does (%s:%d)",
+		strings.TrimSuffix(key, "."), strings.Join(missing, " and "), strings.TrimSuffix(domain, "."), ddns.at().file, ddns.at().line)
+	some := func(a allow) bool {
+		name := dns.CanonicalName(strings.TrimPrefix(a.name, "."))
+		return a.key == key && a.name != "*" && a.name != "@" && a.name != "self" && dns.IsSubDomain(domain, name)
+	}
+	if slices.ContainsFunc(b.allows, some) {
+		f.warnf(b.at, "%s; there are allows for some of them", message)
+		return
+	}
+	f.errorf(b.at, "%s", message)
+}
