@@ -56,9 +56,7 @@ command line was wrong.`,
 	}
 	cmd.AddCommand(checkCommand(), keygenCommand(), genCommand())
 	cmd.AddCommand(leasesCommand(), historyCommand(), releaseCommand(), unquarantineCommand(), backupCommand(), resyncCommand())
-	cmd.AddCommand(importCommand(), exportCommand())
+	cmd.AddCommand(importCommand(), exportCommand(), timeCommand(), devicesCommand())
 	cmd.AddCommand(discoverCommand())
-	cmd.AddCommand(discoverCommand())
-	cmd.AddCommand(importCommand(), exportCommand(), timeCommand())
 	return cmd
 }
