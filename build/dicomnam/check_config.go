@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -195,19 +196,10 @@ func ownAddress(f *findings, s *site.Site, at word, what string, a netip.Addr) {
 		f.errorf(at, "%s: %s is the address of the network %q, expected that of a host", what, a, n.Name)
 	}
 	for _, p := range n.Pools {
-		if p.First.Compare(a) <= 0 && a.Compare(p.Last) <= 0 && !reserved(s, a) {
+		if p.First.Compare(a) <= 0 && a.Compare(p.Last) <= 0 && !slices.Contains(s.ReservedAddresses(), a) {
 			f.warnf(at, "%s: %s is in a pool of the network %q (%s:%d); let the pool leave it out, or name it in name-servers", what, a, n.Name, s.File, n.Line)
 		}
 	}
-}
-
-func reserved(s *site.Site, a netip.Addr) bool {
-	for _, r := range s.ReservedAddresses() {
-		if r == a {
-			return true
-		}
-	}
-	return false
 }
 
 // ddnsKey is the key that ddns signs with; nil after it was told why there is none.

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// parseDnsmasq reads dnsmasq.leases: a line has the time when the lease ends (0: never), hardware address, address, host name and client
+// parseDnsmasq reads dnsmasq.leases: a line has the time when the lease ends (0: never), hardware address, IP address, host name and client
 // identifier, where * stands for nothing. What follows a line with "duid" is DHCPv6.
 func parseDnsmasq(file string, data []byte, l leases) error {
 	number := 0
@@ -19,7 +19,7 @@ func parseDnsmasq(file string, data []byte, l leases) error {
 			break
 		}
 		if len(f) != 5 {
-			return wrong(file, number, "found %d words, expected 5: time, hardware address, address, name and client identifier; is the line cut off?", len(f))
+			return wrong(file, number, "found %d words, expected 5: time, hardware address, IP address, name and client identifier; is the line cut off?", len(f))
 		}
 		lease := Lease{Line: number}
 		var err error

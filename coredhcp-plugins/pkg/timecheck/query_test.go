@@ -33,7 +33,9 @@ func answering(t *testing.T, f func(question []byte) []byte) netip.AddrPort {
 		}
 	}()
 	t.Cleanup(func() {
-		conn.Close()
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
 		<-done
 	})
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort()

@@ -124,7 +124,7 @@ func ethernet(v string) (string, bool) {
 	if len(parts) > 0 {
 		digits = 12 / len(parts)
 	}
-	var octets string
+	var octets strings.Builder
 	for _, p := range parts {
 		if len(parts) == 6 && len(p) == 1 {
 			p = "0" + p // as Solaris and BSD write it
@@ -132,9 +132,9 @@ func ethernet(v string) (string, bool) {
 		if len(p) != digits {
 			return "", false
 		}
-		octets += p
+		octets.WriteString(p)
 	}
-	b, err := hex.DecodeString(octets)
+	b, err := hex.DecodeString(octets.String())
 	if err != nil || len(b) != 6 {
 		return "", false
 	}

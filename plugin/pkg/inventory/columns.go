@@ -17,9 +17,9 @@ const firstOfApplication = "ae-title"
 
 // aliases are what people call the columns, as fold leaves it: English first, then German, French, Spanish and Italian.
 var aliases = map[string]string{
-	"name":              "device devicename dicomdevicename system systemname machine machinename modalityname equipment asset gerat gerät geratename gerätename gerätebezeichnung bezeichnung nom appareil nombre equipo nome",
+	"name":              "device devicename dicomdevicename system systemname machine machinename modalityname equipment asset gerät geraet gerätename geraetename gerätebezeichnung bezeichnung nom appareil nombre equipo nome",
 	"hostname":          "host dnsname fqdn computername computer netbiosname rechnername rechner hote nomdhote",
-	"type":              "modality primarydevicetype devicetype modalitytype mod modalitat modalität gerätetyp geratetyp typ modalite modalité modalidad modalita modalità tipo",
+	"type":              "modality primarydevicetype devicetype modalitytype mod modalitat modalität gerätetyp geraetetyp typ modalite modalité modalidad modalita modalità tipo",
 	"hardware-address":  "mac macaddress macaddr ethernet ethernetaddress hwaddr hwaddress physicaladdress lanmac mac1 macadresse adressemac adresse-mac direccionmac indirizzomac hardwareadresse",
 	"client-identifier": "clientid dhcpclientid option61",
 	"circuit-id":        "circuitid option821 switchport",
@@ -29,7 +29,7 @@ var aliases = map[string]string{
 	"installed":         "active inuse live aktiv installiert actif",
 	"publish":           "published",
 	"cluster":           "applicationcluster",
-	"description":       "comment comments remark remarks note notes beschreibung bemerkung bemerkungen kommentar commentaire remarque descripcion descrizione",
+	"description":       "comment comments remark remarks note notes beschreibung bemerkung bemerkungen kommentar commentaire remarque descripción descrizione",
 	"manufacturer":      "vendor make brand hersteller fabricant fabricante produttore",
 	"model":             "modelname manufacturermodelname product producttype modell modele modèle modelo modello",
 	"serial-number":     "serial serialno serialnr sn deviceserialnumber seriennummer seriennr numerodeserie",

@@ -110,8 +110,7 @@ func (s *Sheet) split(text string) (records []record, header int, err error) {
 			`"Name", "AE Title", "IP Address", "Port", "MAC"`, maxTitleRows)}}
 	case failure != nil:
 		p := Problem{File: s.file, Message: failure.Error()}
-		var syntax *csv.ParseError
-		if errors.As(failure, &syntax) {
+		if syntax, ok := errors.AsType[*csv.ParseError](failure); ok {
 			p.Message = fmt.Sprintf("line %d, character %d: %v; the row begins in line %d. Is a quotation mark missing, or not doubled inside a cell?",
 				syntax.Line, syntax.Column, syntax.Err, syntax.StartLine)
 		}

@@ -58,8 +58,7 @@ func (s *Sheet) judge(file string, text []byte, w *yamlWriter) (*site.Site, []Pr
 		}
 	}
 	var list []Problem
-	var wrong site.Errors
-	if errors.As(err, &wrong) { // there are no others
+	if wrong, ok := errors.AsType[site.Errors](err); ok { // there are no others
 		for _, p := range wrong {
 			list = append(list, told(p))
 		}
