@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +14,10 @@ import (
 )
 
 func checkCommand() *cobra.Command {
-	var config, corefile string
+	var (
+		config, corefile string
+		asJSON           bool
+	)
 	cmd := &cobra.Command{
 		Use:   "check SITE",
 		Short: "Validate a site file: every error and warning, each with its line",
@@ -33,13 +37,22 @@ else stands there is for the servers to judge.`,
 			if err == nil {
 				warnings = append(warnings, s.Inert()...)
 			}
-			for _, w := range warnings {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s (warning)\n", w)
-			}
-			if err != nil {
+			var f findings
+			f.site(warnings, true)
+			if wrong, ok := errors.AsType[site.Errors](err); ok {
+				f.site(wrong, false)
+			} else if err != nil {
 				return err
 			}
-			if err := agree(cmd.ErrOrStderr(), s, config, corefile); err != nil {
+			if s != nil {
+				if err := f.agree(s, config, corefile); err != nil {
+					return err
+				}
+			}
+			if asJSON {
+				return f.writeJSON(cmd.OutOrStdout())
+			}
+			if err := f.write(cmd.ErrOrStderr()); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d networks, %d devices, %d services\n",
@@ -48,6 +61,7 @@ else stands there is for the servers to judge.`,
 		},
 	}
 	cmd.Flags().StringVar(&config, "config", "", "compare with this configuration of coredhcp (`CONFIG.yml`)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line for each error and warning")
 	cmd.Flags().StringVar(&corefile, "corefile", "", "compare with this configuration of coredns (`COREFILE`)")
 	return cmd
 }
@@ -59,28 +73,43 @@ type word struct {
 	line int
 }
 
-// finding is something that does not agree.
+// finding is an error, or a warning about what may be meant.
 type finding struct {
 	at      word
+	column  int // 0: not known
 	message string
-	warning bool // it may be meant
+	warning bool
 }
 
-// findings collects what does not agree.
+// String returns the finding as "FILE:LINE: MESSAGE", with the column if it is known.
+func (p finding) String() string {
+	if p.column > 0 {
+		return fmt.Sprintf("%s:%d:%d: %s", p.at.file, p.at.line, p.column, p.message)
+	}
+	return fmt.Sprintf("%s:%d: %s", p.at.file, p.at.line, p.message)
+}
+
+// findings collects what is wrong.
 type findings struct{ list []finding }
 
 func (f *findings) errorf(at word, format string, args ...any) {
-	f.list = append(f.list, finding{at, fmt.Sprintf(format, args...), false})
+	f.list = append(f.list, finding{at: at, message: fmt.Sprintf(format, args...)})
 }
 
 func (f *findings) warnf(at word, format string, args ...any) {
-	f.list = append(f.list, finding{at, fmt.Sprintf(format, args...), true})
+	f.list = append(f.list, finding{at: at, message: fmt.Sprintf(format, args...), warning: true})
 }
 
-// agree tells what of the configurations does not agree with the site or with each other, the warnings first. "" is a file that is
-// not compared. The error is all that is wrong.
-func agree(w io.Writer, s *site.Site, config, corefile string) error {
-	var f findings
+// site adds what package site has found.
+func (f *findings) site(list []site.Problem, warning bool) {
+	for _, p := range list {
+		f.list = append(f.list, finding{word{"", p.File, p.Line}, p.Column, p.Message, warning})
+	}
+}
+
+// agree adds what of the configurations does not agree with the site or with each other. "" is a file that is not compared. The error
+// is that of a file that cannot be read.
+func (f *findings) agree(s *site.Site, config, corefile string) error {
 	var dhcp *dhcpConfig
 	var dns *dnsConfig
 	var err error
@@ -88,29 +117,59 @@ func agree(w io.Writer, s *site.Site, config, corefile string) error {
 		if dhcp, err = readConfig(config); err != nil {
 			return err
 		}
-		dhcp.check(&f, s)
+		dhcp.check(f, s)
 	}
 	if corefile != "" {
 		if dns, err = readCorefile(corefile); err != nil {
 			return err
 		}
-		dns.check(&f, s)
+		dns.check(f, s)
 	}
 	if dhcp != nil && dns != nil {
-		checkUpdates(&f, s, dhcp, dns)
+		checkUpdates(f, s, dhcp, dns)
 	}
 	files := []string{config, corefile} // others, as the site file, come first
 	slices.SortStableFunc(f.list, func(a, b finding) int {
 		return cmp.Or(cmp.Compare(slices.Index(files, a.at.file), slices.Index(files, b.at.file)), cmp.Compare(a.at.line, b.at.line))
 	})
+	return nil
+}
+
+// write tells the warnings, and returns all errors as one.
+func (f *findings) write(w io.Writer) error {
 	var wrong []error
 	for _, p := range f.list {
-		text := fmt.Sprintf("%s:%d: %s", p.at.file, p.at.line, p.message)
 		if p.warning {
-			fmt.Fprintf(w, "%s (warning)\n", text)
+			fmt.Fprintf(w, "%s (warning)\n", p)
 		} else {
-			wrong = append(wrong, errors.New(text))
+			wrong = append(wrong, errors.New(p.String()))
 		}
 	}
 	return errors.Join(wrong...)
+}
+
+// writeJSON tells all as JSON, and returns an error if there are errors.
+func (f *findings) writeJSON(w io.Writer) error {
+	type problem struct {
+		File    string `json:"file"`
+		Line    int    `json:"line"`
+		Column  int    `json:"column"` // 0: not known
+		Warning bool   `json:"warning"`
+		Message string `json:"message"`
+	}
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	wrong := 0
+	for _, p := range f.list {
+		if !p.warning {
+			wrong++
+		}
+		if err := e.Encode(problem{p.at.file, p.at.line, p.column, p.warning, p.message}); err != nil {
+			return err
+		}
+	}
+	if wrong > 0 {
+		return fmt.Errorf("%d errors", wrong)
+	}
+	return nil
 }

@@ -27,6 +27,7 @@ type dnsBlock struct {
 	ports  []string
 	binds  []word
 	site   *word
+	store  *word // database
 	allows []allow
 	tsig   bool
 	files  []word // of keys
@@ -81,10 +82,15 @@ func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dn
 				z, _ := zonesOf(a.Text)
 				b.zones = append(b.zones, z...)
 			}
-		case "site":
-			if len(args) == 1 {
-				w := at(args[0])
+		case "site", "database":
+			if len(args) != 1 {
+				continue
+			}
+			w := at(args[0])
+			if line[0].Text == "site" {
 				b.site = &w
+			} else {
+				b.store = &w
 			}
 		case "allow":
 			a := allow{at: at(line[0])}
@@ -171,8 +177,33 @@ func (c *dnsConfig) check(f *findings, s *site.Site) {
 		f.errorf(c.blocks[0].at, "dicom has no site file: nothing of it is published")
 		return
 	}
+	for i := range c.blocks {
+		c.blocks[i].checkNameServers(f, s)
+	}
 	for _, p := range s.OutsideZones(zones) {
 		f.errorf(word{"", p.File, p.Line}, "%s (%s)", p.Message, c.file.text)
+	}
+}
+
+// checkNameServers says whether the name servers of the site are where the block of its domain listens.
+func (b *dnsBlock) checkNameServers(f *findings, s *site.Site) {
+	var bound []netip.Addr
+	for _, w := range b.binds {
+		a, err := netip.ParseAddr(w.text)
+		if err != nil || a.IsUnspecified() {
+			return // an interface's name tells no address
+		}
+		bound = append(bound, a)
+	}
+	known := false
+	for _, n := range s.NameServers {
+		known = known || n.Address.IsValid()
+		if slices.Contains(bound, n.Address) {
+			return
+		}
+	}
+	if len(bound) > 0 && known && slices.Contains(b.zones, s.Domain) {
+		f.warnf(b.binds[0], "coredns is bound to %s, which is the address of none of the site's name-servers", bound[0])
 	}
 }
 
@@ -193,6 +224,13 @@ func checkUpdates(f *findings, s *site.Site, dhcp *dhcpConfig, c *dnsConfig) {
 	if ddns == nil {
 		f.warnf(dhcp.file, "there is no ddns plugin: coredns is not told of leases")
 		return
+	}
+	if leases, _ := dhcp.plugin("leases"); leases != nil {
+		for i := range c.blocks {
+			if store := c.blocks[i].store; store != nil && leases.arg("database") != "" && sameFile(store.text, leases.arg("database")) {
+				f.errorf(*store, "dicom: the database %s is that of leases (%s:%d); each needs its own", store.text, leases.at().file, leases.at().line)
+			}
+		}
 	}
 	var ignored findings // told already
 	key := ddnsKey(&ignored, ddns)

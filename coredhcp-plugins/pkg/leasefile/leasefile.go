@@ -58,7 +58,7 @@ func Formats() []string { return []string{string(Dhcpd), string(Dnsmasq), string
 // MaxSize bounds a file, in octets.
 const MaxSize = 1 << 30
 
-// maxAddressed bounds what a text in a file may be, in octets.
+// maxText bounds what a text in a file may be, in octets.
 const maxText = 4096
 
 // Read reads the file at path and returns its IPv4 leases in the order of their addresses.
