@@ -22,7 +22,7 @@ type exporter struct {
 }
 
 // formats are the values of --format, in the order in which they are told.
-var formats = []string{"csv", "hosts", "ldif", "orthanc", "dcmqrscp", "schema"}
+var formats = []string{"csv", "json", "hosts", "ldif", "orthanc", "dcmqrscp", "schema"}
 
 func exportCommand() *cobra.Command {
 	var x exporter
@@ -32,6 +32,7 @@ func exportCommand() *cobra.Command {
 		Long: `Write the devices of a site file to standard output as other programs have them:
 
   csv       a spreadsheet with a row for each application, which import reads
+  json      one JSON object a line for each device
   hosts     fixed addresses, as /etc/hosts has them
   ldif      entries of the model of DICOM PS3.15 H.1, for an LDAP server
   orthanc   the DicomModalities of an Orthanc configuration, a file of their own
@@ -93,6 +94,8 @@ func (x *exporter) run(cmd *cobra.Command, w io.Writer, args []string) error {
 			}
 		}
 		return inventory.WriteCSV(w, s)
+	case "json":
+		return inventory.WriteJSON(w, s)
 	case "hosts":
 		return inventory.WriteHosts(w, s)
 	case "ldif":
