@@ -219,7 +219,7 @@ func (f *faults) MaybeError(op errorfs.Op) error {
 // process lives, and when the disk works again so does the zone.
 func TestFailingDisk(t *testing.T) {
 	filler := strings.Repeat(` "`+strings.Repeat("x", 250)+`"`, 100) // several logs in the course of one round
-	step := int64(*everyWrite)
+	step := int64(*everyWrite * fewer)
 	for _, forever := range []bool{false, true} {
 		reached := true
 		for at := int64(0); reached && at < 600; {
@@ -285,7 +285,7 @@ func TestFailingDisk(t *testing.T) {
 			if t.Failed() {
 				return
 			}
-			if at++; at > 60 {
+			if at++; at > 60/fewer {
 				at += step - 1
 			}
 		}

@@ -344,7 +344,7 @@ func TestPowerCuts(t *testing.T) {
 	on := make(map[string]int)
 	updates, versions := 0, 0
 	t.Run("databases", func(t *testing.T) {
-		for n := range powerDatabases {
+		for n := range powerDatabases / fewer {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				t.Parallel()
 				seed := rand.Uint64()
@@ -378,11 +378,11 @@ func TestPowerCuts(t *testing.T) {
 		}
 	})
 	t.Logf("%d updates and %d versions of the site; cut while the disk wrote: %v", updates, versions, on)
-	if cuts := powerDatabases * powerCuts; !t.Failed() && (updates < cuts || versions < cuts) {
+	if cuts := powerDatabases / fewer * powerCuts; !t.Failed() && (updates < cuts || versions < cuts) {
 		t.Errorf("too few for %d cuts", cuts)
 	}
 	for _, what := range []string{"log", "table", "MANIFEST"} {
-		if on[what] == 0 && !t.Failed() {
+		if on[what] == 0 && !t.Failed() && fewer == 1 {
 			t.Errorf("no cut at a %s: %v", what, on)
 		}
 	}
