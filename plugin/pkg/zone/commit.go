@@ -239,7 +239,7 @@ func (s *Store) transact(j *job, p *pending) error {
 		return nil
 	}
 	if j.site != nil {
-		z.master = j.site.rebase(&z.master)
+		z.master = j.site.state // brought up to date
 	}
 	c.install(&z.master, &d)
 	z.tell(c, j.site)

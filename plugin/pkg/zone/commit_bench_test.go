@@ -86,7 +86,8 @@ func processorTime(b *testing.B) time.Duration {
 }
 
 // BenchmarkReplaceSite moves all of 5,000 devices, which have an address and a service each, in a zone with a delegation,
-// and tells how long the committer is held: the shortest and the median time.
+// and tells how long the committer is held: the shortest and the median time. Meanwhile a service comes or goes, so that
+// the list of all services is worked out again.
 func BenchmarkReplaceSite(b *testing.B) {
 	const devices = 5_000
 	s, err := Open(filepath.Join(b.TempDir(), "zones"), Options{})
@@ -119,6 +120,11 @@ func BenchmarkReplaceSite(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
+		foreign := testRR(b, "_dicom._tcp.example.org. 300 IN PTR foreign._dicom._tcp.example.org.")
+		if i%2 == 1 {
+			foreign.Header().Class, foreign.Header().Ttl = dns.ClassNONE, 0
+		}
+		testUpdate(b, z, foreign)
 		j := z.replacementJob(context.Background(), r)
 		alone := newJob(context.Background())
 		alone.exec = func() error {

@@ -49,13 +49,6 @@ type powerSite struct {
 	busy  bool
 }
 
-// hosts is how many of the hosts a version has.
-func (powerSite) hosts(version int) int { return testHosts - version%4 }
-
-func (p powerSite) want(t testing.TB, version int) func(c *Candidate) ([]dns.RR, Derive) {
-	return wantSite(t, version, p.hosts(version))
-}
-
 // update is what leads from one value of a pair to another.
 func (c *powerClient) update(t testing.TB, was int) []dns.RR {
 	a, b := powerPair(c.number, c.name)
@@ -164,7 +157,7 @@ func (r *powerRun) reload(z *Zone) {
 		if stop {
 			return
 		}
-		if changed, err := z.ReplaceSite(context.Background(), r.site.want(r.t, version)); err != nil || !changed {
+		if changed, err := z.ReplaceSite(context.Background(), wantSite(r.t, version, hostsIn(version))); err != nil || !changed {
 			r.t.Errorf("version %d: %t, %v", version, changed, err)
 			return
 		}
@@ -204,7 +197,7 @@ func (r *powerRun) load() {
 	}
 	r.gate.Unlock()
 	if version := r.site.acked; version > 0 { // the rules are not on disk
-		if changed, err := z.ReplaceSite(context.Background(), r.site.want(r.t, version)); err != nil || changed {
+		if changed, err := z.ReplaceSite(context.Background(), wantSite(r.t, version, hostsIn(version))); err != nil || changed {
 			r.t.Errorf("version %d again: %t, %v", version, changed, err)
 		}
 	}
@@ -262,9 +255,9 @@ func (r *powerRun) check(z *Zone) {
 	}
 	done += r.site.acked
 	if version := r.site.acked; version > 0 {
-		checkSite(r.t, snap, version, r.site.hosts(version))
+		checkSite(r.t, snap, version, hostsIn(version))
 		records += testHosts + 1
-		for i := range r.site.hosts(version) {
+		for i := range hostsIn(version) {
 			if snap.RRset(host(i), dns.TypeA) != nil {
 				records += len(serviceRecords(r.t, i))
 			}

@@ -13,9 +13,10 @@ import (
 
 // The site's records are replaced in two steps, so that thousands of devices do not hold up the updates of others. What
 // has to change is worked out on a copy of the zone, on the goroutine that asked. The committer then takes that copy in
-// place of the zone, and brings into it what happened to other names meanwhile; that is little. Only where it happened to
-// the site's own names, or to those that decided what its records are, the work has to be done again; and where a
-// delegation or a DNAME record came meanwhile that hides names of the site, which has to give way. Others do not matter.
+// place of the zone, and brings into it what happened meanwhile; that is little. For names that the replacement changes too,
+// it works that out again; and where a name changed that decided what the site's records are, the new rules tell what follows.
+// All has to be done again where a delegation or a DNAME record came that hides names of the site, which has to give way (others
+// do not matter), or where too much has happened.
 
 // errOvertaken says that the zone has changed under a replacement that was being prepared.
 var errOvertaken = errors.New("zone has changed meanwhile")
@@ -46,8 +47,9 @@ type replacement struct {
 // called more than once, as the zone may change meanwhile; what counts is what it returned last. It must depend on
 // nothing of the zone but what it asks c, and it may run on the goroutine that commits.
 //
-// want also returns the rules by which the site's records follow others from then on. They do not run in this
-// transaction, and stand or fall with it: if it fails, the former records keep their former rules.
+// want also returns the rules by which the site's records follow others from then on. They run in this transaction for those
+// names alone that want asked c about and that have changed since, and must then say what want would; without rules want is
+// called again. They stand or fall with it: if it fails, the former records keep their former rules.
 //
 // One SOA record may be among the records: all its fields but the serial are taken, and it is the site's then. Records
 // of others give way to the site's: those in the same RRset, except the PTR records of service discovery, whose owner
@@ -160,21 +162,29 @@ func (r *replacement) prepare(z *Zone, want func(c *Candidate) ([]dns.RR, Derive
 	return nil
 }
 
-// overtaken reports whether a name that has changed meanwhile has to do with the replacement.
-func (r *replacement) overtaken(master *state) bool {
+// maxBoth bounds the names that change on both sides, which the committer works out again.
+const maxBoth = 1024
+
+// both returns the names that have changed meanwhile and are the replacement's too. It is false if the replacement has to
+// be prepared again.
+func (r *replacement) both(master *state) (keys map[string]bool, ok bool) {
+	keys = make(map[string]bool)
 	for key := range r.watch.touched {
 		n := master.get(key)
 		if key == "" {
 			if r.read[""] || n.set(dns.TypeDNAME) != nil {
-				return true
+				return nil, false
 			}
 			continue
 		}
-		if _, changes := r.over[key]; changes || r.read[key] || r.site.groups[key] != nil || n.siteRecords() > 0 || n.isCut(key) && r.below(key) {
-			return true
+		if n.isCut(key) && r.below(key) || r.read[key] && r.derive == nil {
+			return nil, false
+		}
+		if _, changes := r.over[key]; changes || r.site.groups[key] != nil || n.siteRecords() > 0 {
+			keys[key] = true
 		}
 	}
-	return false
+	return keys, len(keys) <= maxBoth
 }
 
 // below reports whether a name of the site is below key.
@@ -183,25 +193,89 @@ func (r *replacement) below(key string) bool {
 	return i < len(r.sorted) && strings.HasPrefix(r.sorted[i], key)
 }
 
-// takeReplacement makes a prepared replacement a transaction on the candidate, which then has the changes of the apex.
+// takeReplacement makes a prepared replacement a transaction on the candidate, which then has the changes of the apex and of
+// the names that have changed meanwhile.
 func (c *Candidate) takeReplacement(r *replacement) verdict {
-	if r.overtaken(c.base) {
-		return verdict{dns.RcodeServerFailure, errOvertaken}
-	}
-	if err := c.replaceSite(r.site, func(key string) bool { return key == "" }); err != nil {
+	if err := c.rebase(r); err != nil {
 		return verdict{dns.RcodeServerFailure, err}
 	}
 	return accepted
 }
 
-// rebase brings the prepared state up to what the master is, but for what the replacement changes.
-func (r *replacement) rebase(master *state) state {
-	st := r.state
-	for key := range r.watch.touched {
-		st.put(key, master.get(key))
+func (c *Candidate) rebase(r *replacement) error {
+	master := c.base
+	both, ok := r.both(master)
+	if !ok {
+		return errOvertaken
 	}
-	st.records, st.octets, st.journal = master.records, master.octets, master.journal
-	return st
+	c.base = r.rebase(master)
+	// The new rules tell what the names that have changed mean for the site's records.
+	changed, err := r.changed(c.apex)
+	if err != nil {
+		return err
+	}
+	follow := func() []Change {
+		if len(changed) == 0 {
+			return nil
+		}
+		return r.derive(c, changed)
+	}
+	for _, ch := range follow() {
+		if ch.RR == nil {
+			continue // siteChange tells
+		}
+		if key, ok := c.apex.keyOf(ch.RR.Header().Name); ok && key != "" && !both[key] {
+			both[key] = true
+			r.state.put(key, master.get(key))
+		}
+	}
+	c.cuts = c.base.cuts > 0
+	if len(both) > 0 {
+		of := func(d delta) bool { return both[d.key] }
+		r.diff.removed, r.diff.added = slices.DeleteFunc(r.diff.removed, of), slices.DeleteFunc(r.diff.added, of)
+	}
+	if err := c.replaceSite(r.site, func(key string) bool { return key == "" || both[key] }); err != nil {
+		return err
+	}
+	for _, ch := range follow() {
+		if err := c.siteChange(ch); err != nil {
+			return fmt.Errorf("deriving site records: %w", err)
+		}
+	}
+	for _, key := range c.order {
+		if _, changes := r.over[key]; changes && !both[key] && key != "" {
+			return errOvertaken // it has two differences
+		}
+	}
+	return nil
+}
+
+// changed are the canonical names that have changed meanwhile of those that decided what the site's records are.
+func (r *replacement) changed(a *apex) ([]string, error) {
+	var keys []string
+	for key := range r.watch.touched {
+		if r.read[key] {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	for i, key := range keys {
+		name, err := a.nameOf(key)
+		if err != nil {
+			return nil, fmt.Errorf("changed name %q: %w", key, err)
+		}
+		keys[i] = strings.ToLower(name)
+	}
+	return keys, nil
+}
+
+// rebase brings the prepared state up to what the master is, but for what the replacement alone changes.
+func (r *replacement) rebase(master *state) *state {
+	for key := range r.watch.touched {
+		r.state.put(key, master.get(key))
+	}
+	r.state.records, r.state.octets, r.state.journal = master.records, master.octets, master.journal
+	return &r.state
 }
 
 // tell notes the names that a transaction has changed for those who watch.
