@@ -46,12 +46,10 @@ func BenchmarkStack(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			var wg sync.WaitGroup
 			for b.Loop() {
-				wg.Add(1)
-				go func() {
-					defer wg.Done()
+				wg.Go(func() {
 					before()
 					deep(16)
-				}()
+				})
 				wg.Wait()
 			}
 		})
