@@ -32,7 +32,7 @@ type Candidate struct {
 }
 
 func newCandidate(a *apex, base *state, p *packer) *Candidate {
-	return &Candidate{apex: a, base: base, over: make(map[string]*node), pack: p, cuts: base.cuts > 0}
+	return &Candidate{apex: a, base: base, over: make(map[string]*node), order: make([]string, 0, 4), pack: p, cuts: base.cuts > 0}
 }
 
 // RRset returns the records of a type at a name; nil if there are none. The caller must not change them.

@@ -381,7 +381,8 @@ func set(b *pebble.Batch, key, value []byte) error {
 // each calls f with the key and the value of every record that the difference removes, and then of every one that it
 // adds; both are valid until f returns.
 func (d *difference) each(id uint32, p *packer, f func(key, value []byte, added bool) error) error {
-	var key, value []byte
+	key, value := p.key, p.value
+	defer func() { p.key, p.value = key, value }()
 	for i, side := range [...][]delta{d.removed, d.added} {
 		for _, x := range side {
 			t := x.rr.Header().Rrtype

@@ -50,7 +50,8 @@ type journal struct {
 }
 
 func journalKey(id uint32, number uint64) []byte {
-	return binary.BigEndian.AppendUint64(idKey(keyJournal, id), number)
+	key := append(make([]byte, 0, 1+4+8), keyJournal)
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(key, id), number)
 }
 
 // logEntry is a revision that a transaction added to a journal or dropped from it.

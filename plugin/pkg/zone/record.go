@@ -98,6 +98,8 @@ type packer struct {
 	buf   []byte
 	plain []byte // what plain.go makes
 	text  []byte // scratch of it
+
+	key, value []byte // scratch of what is written to the database
 }
 
 // packers are for those who are not the committer, which has its own.
