@@ -36,6 +36,7 @@ type exchangeLoad struct {
 	duration time.Duration // of starting exchanges; 0: until the limit
 	limit    int           // of exchanges; 0: none
 	patience time.Duration // after which an exchange is lost; 0: exchangeTimeout
+	named    bool          // clients say a host name, clientName
 }
 
 // What is in a message (RFC 951, RFC 2131 section 2).
@@ -220,8 +221,14 @@ func (r *relayed) discover(n int) { r.queue(n, 1, nil, nil) }
 
 // queue makes the n-th client's message and puts it into the next batch.
 func (r *relayed) queue(n int, messageType byte, requested, serverID []byte) {
+	m := r.message(r.first+n, messageType, requested, serverID)
+	r.out = append(r.out, ipv4.Message{Buffers: [][]byte{m}, Addr: net.UDPAddrFromAddrPort(r.to)})
+}
+
+// message is one of a client's.
+func (r *relayed) message(n int, messageType byte, requested, serverID []byte) []byte {
 	m := make([]byte, offOptions, minBOOTP)
-	client := uint32(r.first + n)
+	client := uint32(n)
 	copy(m, []byte{1, 1, 6, 1}) // BOOTREQUEST, Ethernet, one hop
 	binary.BigEndian.PutUint32(m[offXID:], client)
 	giaddr := r.relay.Addr().As4()
@@ -236,6 +243,13 @@ func (r *relayed) queue(n int, messageType byte, requested, serverID []byte) {
 		m = append(append(m, 50, 4), requested...)
 		m = append(append(m, 54, byte(len(serverID))), serverID...)
 	}
+	if r.named {
+		name := clientName(n)
+		m = append(append(m, 12, byte(len(name))), name...)
+	}
 	m = append(m, 255)
-	r.out = append(r.out, ipv4.Message{Buffers: [][]byte{m[:max(len(m), minBOOTP)]}, Addr: net.UDPAddrFromAddrPort(r.to)})
+	if len(m) < minBOOTP {
+		return m[:minBOOTP]
+	}
+	return m
 }

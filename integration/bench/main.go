@@ -45,7 +45,7 @@ type options struct {
 }
 
 // sections are the parts of the benchmark, in their order.
-var sections = []string{"updates", "queries", "mixed", "reload", "startup", "exchanges", "held"}
+var sections = []string{"updates", "queries", "mixed", "reload", "startup", "exchanges", "held", "names"}
 
 func main() {
 	o, err := parse(os.Args[1:])
@@ -74,7 +74,7 @@ func main() {
 // enter finds out what network the DHCP side can have; where that takes a user
 // namespace, the program goes on in there.
 func (o *options) enter() (err error) {
-	if slices.Contains(o.only, "exchanges") || slices.Contains(o.only, "held") {
+	if slices.ContainsFunc(o.only, func(s string) bool { return s == "exchanges" || s == "held" || s == "names" }) {
 		o.mode, _, err = lab.Enter(0)
 	}
 	return err
@@ -195,7 +195,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	}
 	parts := map[string]func(context.Context) error{
 		"updates": b.updates, "queries": b.queries, "mixed": b.mixed, "reload": b.reload, "startup": b.startup,
-		"exchanges": b.exchanges, "held": b.held,
+		"exchanges": b.exchanges, "held": b.held, "names": b.named,
 	}
 	for _, s := range sections {
 		if !slices.Contains(o.only, s) {
