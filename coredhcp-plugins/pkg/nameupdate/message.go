@@ -15,8 +15,7 @@ type entry struct {
 }
 
 // The messages of RFC 4703. Each function builds one; sequence.go sends them in
-// order and reads the answers. All names are compressed, which keeps nearly
-// every message below the 512 octets that CoreDNS takes by UDP.
+// order and reads the answers.
 
 // addUnused adds the name unless it is in use (section 5.3.1). YXDOMAIN: it is.
 func addUnused(zone string, e entry) *dns.Msg {
@@ -112,11 +111,7 @@ func removePointer(zone string, e entry) *dns.Msg {
 	return m
 }
 
-func newUpdate(zone string) *dns.Msg {
-	m := new(dns.Msg).SetUpdate(zone)
-	m.Compress = true
-	return m
-}
+func newUpdate(zone string) *dns.Msg { return new(dns.Msg).SetUpdate(zone) }
 
 func (e entry) any() dns.RR {
 	return &dns.ANY{Hdr: dns.RR_Header{Name: e.name, Rrtype: dns.TypeANY}}

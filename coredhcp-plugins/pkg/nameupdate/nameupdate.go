@@ -68,7 +68,7 @@ type Config struct {
 	// Tries is how often an exchange is sent by UDP before the server is thought
 	// to be down. Default 3.
 	Tries int
-	// InFlight is how many changes are worked on at once. Default 32.
+	// InFlight is how many changes are worked on at once. Default 64: BIND takes 100 updates at a time.
 	InFlight int
 }
 
@@ -124,7 +124,7 @@ func (c Config) withDefaults() Config {
 		c.Tries = 3
 	}
 	if c.InFlight <= 0 {
-		c.InFlight = 32
+		c.InFlight = 64
 	}
 	return c
 }

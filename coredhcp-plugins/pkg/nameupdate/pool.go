@@ -25,8 +25,9 @@ type pool struct {
 
 type socket struct {
 	net.Conn
-	used  int       // exchanges
-	since time.Time // when it became idle
+	used   int       // exchanges
+	since  time.Time // when it became idle
+	buffer []byte    // to read into; nil at first
 }
 
 // get returns an idle socket that is not older than age (0: of any age), the one used last, or nil.

@@ -77,8 +77,17 @@ func (c *client) close() {
 }
 
 // sign gives m a new ID and returns it as it goes out, with the MAC that its
-// answer is signed over. m itself stays unsigned.
+// answer is signed over. m itself stays unsigned. Names are compressed where that
+// is needed for UDP: it takes longer than all the rest of packing.
 func (c *client) sign(m *dns.Msg) (wire []byte, mac string, err error) {
+	if wire, mac, err = c.pack(m); err == nil && len(wire) > maxUDP && !m.Compress {
+		m.Compress = true
+		return c.pack(m)
+	}
+	return wire, mac, err
+}
+
+func (c *client) pack(m *dns.Msg) (wire []byte, mac string, err error) {
 	m.Id = dns.Id()
 	if c.key.Name == "" {
 		wire, err = m.Pack()
@@ -114,7 +123,10 @@ func (c *client) overUDP(ctx context.Context, m *dns.Msg, wire []byte, mac strin
 	}()
 
 	macs := map[uint16]string{m.Id: mac} // of the tries
-	buf := make([]byte, maxUDPRead)
+	if conn.buffer == nil {
+		conn.buffer = make([]byte, maxUDPRead)
+	}
+	buf := conn.buffer
 	last := errors.New("no answer")
 	for try := range c.tries {
 		if try > 0 {

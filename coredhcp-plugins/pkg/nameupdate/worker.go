@@ -119,7 +119,16 @@ func (w *Worker) Stats() Stats {
 // Run works until ctx ends, gives back what it has in hand, and returns nil. It
 // may run once.
 func (w *Worker) Run(ctx context.Context) error {
-	done := make(chan result, w.config.InFlight)
+	// Goroutines that stay keep their stacks: one for each attempt would spend an eighth of its time growing its own.
+	work, done := make(chan lease.NameChange), make(chan result, w.config.InFlight)
+	for range w.config.InFlight {
+		go func() {
+			for c := range work {
+				done <- w.attempt(ctx, c)
+			}
+		}()
+	}
+	defer close(work) // when all have handed back what they had
 	busy := 0
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -127,7 +136,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		changes, held := w.take(busy, time.Now())
 		for _, c := range changes {
 			busy++
-			go func() { done <- w.attempt(ctx, c) }()
+			work <- c // one of them is free
 		}
 		w.inFlight.Store(int64(busy))
 		if len(changes) > 0 || held {
