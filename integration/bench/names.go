@@ -211,7 +211,9 @@ func (s *runningStack) count(ctx context.Context) (int, error) {
 func (s *runningStack) await(ctx context.Context, want int, patience time.Duration) (int, error) {
 	last, grown := -1, time.Now()
 	for {
+		begin := time.Now()
 		n, err := s.count(ctx)
+		pause := max(100*time.Millisecond, 20*time.Since(begin)) // a transfer takes the server's time
 		switch {
 		case ctx.Err() != nil:
 			return n, ctx.Err()
@@ -222,7 +224,7 @@ func (s *runningStack) await(ctx context.Context, want int, patience time.Durati
 		case time.Since(grown) > patience:
 			return max(last, 0), nil
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 
@@ -246,7 +248,7 @@ func (s *runningStack) watchOldest(ctx context.Context) time.Duration {
 	return longest
 }
 
-// ask waits for the right answer.
+// awaitAnswer waits for the right answer.
 func awaitAnswer(ctx context.Context, r *lab.Resolver, name string, qtype uint16, right func(dns.RR) bool) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
