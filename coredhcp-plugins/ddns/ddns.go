@@ -3,7 +3,9 @@
 //
 // It takes no part in an exchange: which name a lease has is committed with the
 // lease, and a worker makes DNS equal to that. So no client waits for DNS, and
-// what a crash or an outage interrupts is found again in the lease database.
+// what a crash or an outage interrupts is found again in the lease database. Where
+// another plugin gives the addresses, that database is this plugin's own, and what
+// is in it was seen in the replies.
 package ddns
 
 import (
@@ -15,6 +17,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/nameupdate"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
@@ -28,7 +31,12 @@ var Plugin = server.Stock(name, New)
 
 func init() { server.Register(name, New) }
 
-var _ server.Plugin = (*DDNS)(nil)
+var (
+	_ server.Plugin   = (*DDNS)(nil)
+	_ server.Prompt   = (*DDNS)(nil)
+	_ server.Reloader = (*DDNS)(nil)
+	_ server.Observer = (*DDNS)(nil)
+)
 
 // DDNS runs the worker that updates DNS.
 type DDNS struct {
@@ -38,7 +46,7 @@ type DDNS struct {
 	log    *slog.Logger
 	site   *server.SiteFile
 	stop   context.CancelFunc
-	done   chan error
+	lines  *server.Limited // about leases that could not be noted
 
 	running atomic.Pointer[running] // nil before Start
 }
@@ -47,6 +55,8 @@ type DDNS struct {
 type running struct {
 	worker *nameupdate.Worker
 	leases *lease.Manager
+	own    bool // leases is of this plugin's own database
+	done   chan error
 }
 
 // New reads its arguments, as usage has them, and the two files. It contacts
@@ -56,7 +66,7 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &DDNS{args: a, host: host, log: host.Logger(name)}
+	d := &DDNS{args: a, host: host, log: host.Logger(name), lines: server.NewLimited()}
 	d.config = nameupdate.Config{Routes: a.routes, Logger: d.log}
 	if d.config.Keys, err = a.zoneKeys(); err != nil {
 		return nil, err
@@ -66,6 +76,9 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 	}
 	if open, err := tsigkey.WorldReadable(a.keys); err == nil && open {
 		d.log.Warn("everyone on this machine can read the keys; expected mode 0640", "file", a.keys)
+	}
+	if a.database != "" {
+		host.OnControl(control.Resync, d.resync)
 	}
 	return d, d.register(host)
 }
@@ -83,35 +96,75 @@ func (d *DDNS) resolvers() ([]string, error) {
 	return list, nil
 }
 
-// Start begins to update DNS. The leases plugin stands before this one.
+// Start begins to update DNS. The leases plugin stands before this one, or
+// database= says where to keep what other plugins give.
 func (d *DDNS) Start(ctx context.Context) (err error) {
 	leases := d.host.Leases()
-	if leases == nil {
-		return errors.New("ddns needs the names of leases: put the leases plugin before it")
+	switch {
+	case leases != nil && d.args.database != "":
+		return errors.New("database= is for names of what other plugins give: leave it out where leases stands before ddns")
+	case leases == nil && d.args.database == "":
+		return errors.New("ddns needs the names of leases: put the leases plugin before it, or give database=DIR")
 	}
 	if d.config.Resolvers, err = d.resolvers(); err != nil {
 		return err
 	}
+	r := &running{leases: leases, done: make(chan error, 2)}
 	ctx, d.stop = context.WithCancel(ctx)
-	d.done = make(chan error, 1)
-	worker := nameupdate.New(d.config, leases)
-	d.running.Store(&running{worker, leases})
-	go func() { d.done <- worker.Run(ctx) }()
+	if leases == nil {
+		if r.leases, err = lease.Open(d.args.database, config(d.site.Current()), lease.Options{Logger: d.log}); err != nil {
+			d.stop()
+			return fmt.Errorf("opening the database of names: %w", err)
+		}
+		r.own = true
+		go func() { r.done <- r.leases.Run(ctx) }()
+	}
+	r.worker = nameupdate.New(d.config, r.leases)
+	go func() { r.done <- r.worker.Run(ctx) }()
+	d.running.Store(r)
 	return nil
 }
 
 // Close ends the updates. What is unfinished is found in the lease database at
 // the next start.
 func (d *DDNS) Close() error {
+	r := d.running.Load()
 	d.stop()
-	return <-d.done
+	err := <-r.done
+	if r.own {
+		err = errors.Join(err, <-r.done, r.leases.Close())
+	}
+	return err
+}
+
+// Reload takes up what the site file says now. Where leases gives addresses, it does
+// that.
+func (d *DDNS) Reload() error {
+	if r := d.running.Load(); r.own {
+		return r.leases.Reload(config(d.site.Current()))
+	}
+	return nil
 }
 
 // Prompt says that Handle does nothing.
 func (d *DDNS) Prompt() bool { return true }
 
-// Accepts no message: names come from leases.
-func (d *DDNS) Accepts(dhcpv4.MessageType) bool { return false }
+// Accepts says which messages names depend on, where leases does not give the
+// addresses.
+func (d *DDNS) Accepts(t dhcpv4.MessageType) bool {
+	return d.args.database != "" && (t == dhcpv4.MessageTypeRequest || t == dhcpv4.MessageTypeRelease || t == dhcpv4.MessageTypeDecline)
+}
 
-// Handle leaves every exchange as it is.
-func (d *DDNS) Handle(context.Context, *server.Exchange) server.Verdict { return server.Continue }
+// Handle leaves every exchange as it is. In a stock CoreDHCP, which has no Observe,
+// it looks at the reply that the plugins before it have made.
+func (d *DDNS) Handle(ctx context.Context, x *server.Exchange) server.Verdict {
+	if !x.Holds() {
+		d.observe(ctx, x, x.Reply)
+	}
+	return server.Continue
+}
+
+// Observe notes what another plugin gave to a client, or the client gave back.
+func (d *DDNS) Observe(x *server.Exchange, reply *dhcpv4.DHCPv4) {
+	d.observe(context.Background(), x, reply)
+}

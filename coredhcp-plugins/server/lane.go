@@ -47,7 +47,13 @@ func (l *lane) work(ctx context.Context, r *received) {
 		i = &netInterface{index: r.iface} // gone since; the reply may still get out
 	}
 	x := s.exchange(req, i, t, r.to)
-	if s.answer(ctx, x) == nil {
+	reply := s.answer(ctx, x)
+	for _, l := range s.chain {
+		if o, ok := l.plugin.(Observer); ok {
+			o.Observe(x, reply)
+		}
+	}
+	if reply == nil {
 		s.metrics.unanswered.of(req).Inc()
 		if x.commit == nil {
 			return

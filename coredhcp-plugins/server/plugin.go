@@ -81,6 +81,14 @@ type Readier interface {
 	Ready() error
 }
 
+// Observer is a [Plugin] that looks at what comes of exchanges, also of those that a
+// plugin before it has ended. Observe is called after the chain with the reply that
+// leaves next, nil if there is none, and must neither change it nor wait for
+// anything. It may have the reply wait ([Exchange.Hold]).
+type Observer interface {
+	Observe(x *Exchange, reply *dhcpv4.DHCPv4)
+}
+
 // NewFunc makes a plugin from its arguments in the configuration file. It only
 // checks and keeps them: files and sockets are opened by Start.
 type NewFunc func(args []string, host *Host) (Plugin, error)

@@ -1,0 +1,127 @@
+package ddns
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/miekg/dns"
+
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
+)
+
+// leastTime and mostTime bound the lease times that other plugins give: all are noted as they are.
+const leastTime, mostTime = time.Second, lease.Infinite
+
+// config is the part of a site file that names are made from. Addresses are somebody else's business.
+func config(s *site.Site) lease.Config {
+	c := lease.Config{Domain: s.Domain, Hostnames: s.Hostnames()}
+	for i := range s.Networks {
+		n := &s.Networks[i]
+		c.Networks = append(c.Networks, lease.Network{
+			Name: n.Name, Prefix: n.Prefix, LeaseTime: n.LeaseTime, MinLeaseTime: leastTime, MaxLeaseTime: mostTime,
+			DDNS: n.DDNS.Mode != site.DDNSOff,
+			Names: lease.NamePolicy{
+				Mode:    map[site.DDNSMode]lease.NameMode{site.DDNSKeepStatic: lease.NamesKeepStatic, site.DDNSLastWins: lease.NamesLastWins}[n.DDNS.Mode],
+				Forward: whose[n.DDNS.Forward], Reverse: whose[n.DDNS.Reverse],
+			},
+		})
+	}
+	for i := range s.Devices {
+		d := &s.Devices[i]
+		r := lease.Reservation{Device: d.Name, Hostname: d.Hostname, Publish: d.Publish != site.PublishAlways}
+		for _, h := range d.HardwareAddresses {
+			r.HardwareAddresses = append(r.HardwareAddresses, lease.HardwareAddress{Type: h.Type, Addr: h.Addr})
+		}
+		if len(d.ClientIdentifier) > 0 {
+			r.ClientIdentifiers = []string{string(d.ClientIdentifier)}
+		}
+		c.Reservations = append(c.Reservations, r)
+	}
+	return c
+}
+
+var whose = map[site.DDNSScope]lease.Names{site.DDNSAll: lease.AllNames, site.DDNSFixed: lease.DeviceNames, site.DDNSNone: lease.NoNames}
+
+// observe notes what a client was given, or gave back; reply is nil if there is none.
+func (d *DDNS) observe(ctx context.Context, x *server.Exchange, reply *dhcpv4.DHCPv4) {
+	r := d.running.Load()
+	if r == nil || !r.own {
+		return
+	}
+	q := lease.Query{Client: clientOf(x.Request), Hostname: hostname(x.Request), ServerID: x.ServerID}
+	// The answer does not wait for the disk where it can be helped; what a power cut takes, the next renewal brings back.
+	q.Ahead = func(c *lease.Commit) {
+		if x.Holds() {
+			x.Hold(c)
+		}
+	}
+	var err error
+	switch t := x.Request.MessageType(); {
+	case t == dhcpv4.MessageTypeRelease:
+		q.ClientAddr = server.Address(x.Request.ClientIPAddr)
+		_, err = r.leases.Release(ctx, q)
+	case t == dhcpv4.MessageTypeDecline:
+		q.Requested = server.Address(x.Request.RequestedIPAddress())
+		_, err = r.leases.Decline(ctx, q)
+	case t == dhcpv4.MessageTypeRequest && reply != nil && reply.MessageType() == dhcpv4.MessageTypeAck:
+		a := server.Address(reply.YourIPAddr)
+		if d.site.Current().NetworkOf(a) == nil {
+			return // not of the site
+		}
+		err = r.leases.Note(ctx, q, a, reply.IPAddressLeaseTime(lease.Infinite))
+	}
+	if err != nil {
+		d.lines.Log(d.log.Error, "a lease was not noted, its name is not in DNS", "client", q.Client, "error", err)
+	}
+}
+
+func clientOf(r *dhcpv4.DHCPv4) lease.Client {
+	c := lease.Client{
+		HardwareType: uint8(r.HWType), HardwareAddr: string(r.ClientHWAddr), Identifier: string(r.Options.Get(dhcpv4.OptionClientIdentifier)),
+	}
+	if c.HardwareType == ipsecTunnel {
+		c.HardwareAddr = ""
+	}
+	return c
+}
+
+// ipsecTunnel is the hardware type of clients whose hardware address means nothing (RFC 3456 section 4.1).
+const ipsecTunnel = 31
+
+// hostname is what the client calls itself: the first label of option 81 (RFC 4702), else of option 12. Whether it is one
+// that DNS can show is for package lease.
+func hostname(r *dhcpv4.DHCPv4) string {
+	name := r.HostName()
+	if fqdn := r.Options.Get(dhcpv4.OptionFQDN); len(fqdn) >= 3 {
+		name = string(fqdn[3:])
+		if fqdn[0]&4 != 0 { // in wire form, partial names without the root label
+			var err error
+			if name, _, err = dns.UnpackDomainName(append(slices.Clone(fqdn[3:]), 0), 0); err != nil {
+				name = ""
+			}
+		}
+	}
+	label, _, _ := strings.Cut(strings.TrimRight(name, "\x00"), ".")
+	return label
+}
+
+// resync answers control.Resync where leases does not.
+func (d *DDNS) resync(ctx context.Context, args json.RawMessage, send func(any) error) error {
+	var n control.Network
+	if err := control.Decode(args, &n); err != nil {
+		return err
+	}
+	told, err := d.running.Load().leases.Resync(ctx, n.Network)
+	if err != nil {
+		return err
+	}
+	d.log.Info("DNS is told everything again by an administrator", "network", n.Network, "leases", told)
+	return send(control.Resynced{Leases: told})
+}
