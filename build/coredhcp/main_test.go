@@ -22,13 +22,15 @@ func TestReadmeExamples(t *testing.T) {
 	}
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "site.yaml"), "domain: imaging.example.org\n")
-	key, err := tsigkey.Generate("dhcp.imaging.example.org.")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var keys strings.Builder
-	if _, err := key.WriteTo(&keys); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"dhcp.imaging.example.org.", "reverse.imaging.example.org."} {
+		key, err := tsigkey.Generate(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := key.WriteTo(&keys); err != nil {
+			t.Fatal(err)
+		}
 	}
 	writeFile(t, filepath.Join(dir, "tsig.keys"), keys.String())
 
@@ -46,7 +48,7 @@ func TestReadmeExamples(t *testing.T) {
 			seen++
 			t.Run(filepath.Base(filepath.Dir(readme)), func(t *testing.T) {
 				path := filepath.Join(t.TempDir(), "config.yml")
-				writeFile(t, path, strings.ReplaceAll(example, "/etc/dicomnam/", dir+"/"))
+				writeFile(t, path, strings.NewReplacer("/etc/dicomnam/", dir+"/", "/var/lib/dicomnam/", dir+"/").Replace(example))
 				cfg, err := config.Load(path)
 				if err != nil {
 					t.Fatal(err)
