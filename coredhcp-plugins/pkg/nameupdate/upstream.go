@@ -70,7 +70,7 @@ func (u *upstream) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 		n := (first + i) % len(u.servers)
 		r, err := u.servers[n].exchange(ctx, m)
 		if err == nil {
-			if i > 0 || first != 0 {
+			if len(u.servers) > 1 {
 				u.answered(n)
 			}
 			if probe != 0 {
