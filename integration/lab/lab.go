@@ -59,6 +59,7 @@ type Lab struct {
 	mu        sync.Mutex
 	processes []*Process
 	disks     []*Disk
+	joined    []*Namespace
 }
 
 // New makes the network. What it made is removed again if it fails.
@@ -118,6 +119,13 @@ func (l *Lab) Close() error {
 		errs = append(errs, d.close())
 	}
 	errs = append(errs, l.wire.close())
+	l.mu.Lock()
+	joined := l.joined
+	l.joined = nil
+	l.mu.Unlock()
+	for _, n := range joined {
+		errs = append(errs, n.close())
+	}
 	if l.Client != nil && l.Client != l.Server {
 		errs = append(errs, l.Client.close())
 	}
