@@ -1,0 +1,349 @@
+//go:build linux
+
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dicomnam/dicomnam/integration/lab"
+	"github.com/dicomnam/dicomnam/integration/radiology"
+)
+
+// goRun runs a command in a directory, for as long as compiling a host may take. A
+// module that is not this one, at ".", may find what its go.mod lacks.
+func goRun(dir string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Dir = dir
+	flags := "-trimpath -buildvcs=false"
+	if dir != "." {
+		flags += " -mod=mod"
+	}
+	cmd.Env = append(os.Environ(), "GOFLAGS="+flags, "CGO_ENABLED=0", "GOWORK=off")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = errors.Join(err, errors.New(strings.Join(args, " ")+"\n"+stderr.String()))
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+// A foreign CoreDNS is CoreDNS's source as somebody has it who does not build with
+// corebuild: as the module cache holds it, or with our plugin added as CoreDNS says.
+type foreign struct {
+	dir     string
+	program string // built of it
+	tests   string // its own tests, of package test
+}
+
+// foreigns makes CoreDNS's source as it is, and with dicom in its plugin.cfg. Both
+// have the same versions of all other modules, those of our go.mod.
+var foreigns = sync.OnceValues(func() (map[string]foreign, error) {
+	source, err := goRun(".", "go", "list", "-m", "-f", "{{.Dir}}", "github.com/coredns/coredns")
+	if err != nil {
+		return nil, err
+	}
+	checkout, err := filepath.Abs("..")
+	if err != nil {
+		return nil, err
+	}
+	made := map[string]foreign{}
+	for _, name := range []string{"stock", "dicom"} {
+		f := foreign{dir: filepath.Join(scratch, "coredns-"+name)}
+		f.program, f.tests = filepath.Join(f.dir, "coredns"), filepath.Join(f.dir, "test", "coredns.test")
+		if err := copyTree(f.dir, source); err != nil {
+			return nil, err
+		}
+		sums, err := os.ReadFile("../go.sum")
+		if err != nil {
+			return nil, err
+		}
+		if err := rewrite(filepath.Join(f.dir, "go.sum"), func(text string) string { return text + string(sums) }); err != nil {
+			return nil, err
+		}
+		steps := [][]string{
+			{"go", "mod", "edit", "-require=github.com/dicomnam/dicomnam@v0.0.0", "-replace=github.com/dicomnam/dicomnam=" + checkout},
+			{"go", "build", "-o", f.program, "."},
+			{"go", "test", "-c", "-o", f.tests, "./test"},
+		}
+		if name == "dicom" {
+			err := rewrite(filepath.Join(f.dir, "plugin.cfg"), func(text string) string {
+				return strings.Replace(text, "\ndynupdate:dynupdate\n", "\ndynupdate:dynupdate\ndicom:github.com/dicomnam/dicomnam/plugin/dicom\n", 1)
+			})
+			if err != nil {
+				return nil, err
+			}
+			steps = slices.Insert(steps, 1, []string{"go", "generate"})
+		}
+		for _, step := range steps {
+			if _, err := goRun(f.dir, step...); err != nil {
+				return nil, err
+			}
+		}
+		made[name] = f
+	}
+	return made, nil
+})
+
+// copyTree copies a directory, whose files nobody may write, to one of our own.
+func copyTree(to, from string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.MkdirAll(filepath.Join(to, rel), 0o755)
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), data, 0o644)
+	})
+}
+
+// rewrite changes a file, which must differ then.
+func rewrite(path string, f func(string) string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	text := f(string(data))
+	if text == string(data) {
+		return errors.New(path + ": nothing to change")
+	}
+	return os.WriteFile(path, []byte(text), 0o644)
+}
+
+// needsModules skips what compiles modules that a namespace without a network
+// cannot fetch.
+func needsModules(t *testing.T) {
+	t.Helper()
+	if mode != lab.Namespaces {
+		t.Skipf("the module proxy cannot be reached from here (mode %s)", mode)
+	}
+}
+
+func theForeign(t *testing.T, name string) foreign {
+	t.Helper()
+	needsModules(t)
+	fs, err := foreigns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fs[name]
+}
+
+var testResult = regexp.MustCompile(`^--- (PASS|FAIL|SKIP): (\w+) `)
+
+// results runs CoreDNS's own tests in a network of their own, which has a link to
+// nowhere; only are the names of those to run, all if there are none.
+func (f foreign) results(t *testing.T, only ...string) map[string]string {
+	t.Helper()
+	l := newLab(t)
+	args := []string{"-test.v", "-test.timeout=5m"}
+	if len(only) > 0 {
+		args = append(args, "-test.run=^("+strings.Join(only, "|")+")$")
+	}
+	p, err := l.Start(l.Server, lab.Command{Name: "coredns.test", Path: f.tests, Args: args, Dir: filepath.Join(f.dir, "test")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.Done():
+	case <-timeout(t, 6*time.Minute).Done():
+		t.Fatal("CoreDNS's tests do not end")
+	}
+	found := map[string]string{}
+	for s := bufio.NewScanner(strings.NewReader(p.Written())); s.Scan(); {
+		if m := testResult.FindStringSubmatch(s.Text()); m != nil {
+			found[m[2]] = m[1]
+		}
+	}
+	return found
+}
+
+// CoreDNS's own tests pass with dicom compiled in, as its documentation says to add
+// a plugin; among them is the one that starts every Corefile of its READMEs. Those
+// that fail do so without dicom too: they ask servers out on the Internet.
+func TestCoreDNSTests(t *testing.T) {
+	t.Parallel()
+	with, without := theForeign(t, "dicom"), theForeign(t, "stock")
+	failed := func(results map[string]string) []string {
+		var names []string
+		for name, result := range results {
+			if result == "FAIL" {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		return names
+	}
+	results := with.results(t)
+	if len(results) < 100 || results["TestReadme"] != "PASS" {
+		t.Fatalf("%d tests were run, TestReadme: %s", len(results), results["TestReadme"])
+	}
+	again := failed(results)
+	// One that fails once in a while, on a busy machine, is not the plugin's doing.
+	for attempt := 0; attempt < 3 && len(again) > 0; attempt++ {
+		again = failed(with.results(t, again...))
+	}
+	if len(again) == 0 {
+		return
+	}
+	upstream := failed(without.results(t, again...))
+	t.Logf("%d of %d fail, without dicom %q", len(again), len(results), upstream)
+	if !slices.Equal(again, upstream) {
+		t.Errorf("with dicom %q fail, without it %q", again, upstream)
+	}
+}
+
+// A CoreDNS that somebody else has built answers as ours, once dicom is in it.
+func TestForeignCoreDNS(t *testing.T) {
+	t.Parallel()
+	needs(t, "dig")
+	f := theForeign(t, "dicom")
+	l := newLab(t)
+	n := newNetworkOf(t, l, map[string]string{"coredns": f.program})
+	if err := n.Start(timeout(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	_, got := lease(t, l, lab.Builtin, radiology.CT1.Machine)
+	await(t, n, lab.Present, names(t, radiology.CT1.Host, got)...)
+	expectDig(t, l, l.Client, "CT1._dicom._tcp."+radiology.Domain, "SRV", "0 0 104 "+radiology.CT1.Host)
+}
+
+// newNetworkOf is the radiology network with some programs that are not ours.
+func newNetworkOf(t *testing.T, l *lab.Lab, programs map[string]string) *radiology.Network {
+	t.Helper()
+	bin := t.TempDir()
+	for _, name := range []string{"coredns", "coredhcp", "dicomnam"} {
+		path := programs[name]
+		if path == "" {
+			path = filepath.Join(binaries(t), name)
+		}
+		if err := os.Symlink(path, filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, err := radiology.New(timeout(t, patience), l, radiology.Options{Bin: bin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// CoreDHCP's own server leases by our plugins to a real client, whose names follow.
+func TestStockCoreDHCP(t *testing.T) {
+	t.Parallel()
+	needsModules(t)
+	if err := lab.Udhcpc.Check(); err != nil {
+		t.Skip(err)
+	}
+	if err := goBuild("../build/cmd/corebuild", "corebuild"); err != nil {
+		t.Fatal(err)
+	}
+	stock := filepath.Join(scratch, "stock-coredhcp")
+	// Without range nothing needs the C compiler.
+	out, err := goRun(".", filepath.Join(scratch, "corebuild"), "coredhcp", "--stock-server", "--without", "range", "--output", stock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out, "server   CoreDHCP's own") {
+		t.Errorf("built from %q", out)
+	}
+	l := newLab(t)
+	n := newNetworkOf(t, l, map[string]string{"coredhcp": stock})
+	if err := n.Start(timeout(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	client, got := lease(t, l, lab.Udhcpc, radiology.CT1.Machine)
+	if got.Address != radiology.CT1.Address || got.Hostname != "ct1" || !slices.Equal(got.NTP, []netip.Addr{radiology.NTP}) {
+		t.Errorf("lease %+v", got)
+	}
+	await(t, n, lab.Present, names(t, radiology.CT1.Host, got)...)
+	if err := client.Release(timeout(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	await(t, n, lab.Absent, names(t, radiology.CT1.Host, got)...)
+}
+
+// The example that comes with CoreDHCP runs as it is: both protocols, every plugin
+// that it shows, and a lease.
+func TestCoreDHCPExample(t *testing.T) {
+	t.Parallel()
+	if mode == lab.Loopback {
+		t.Skip("no network namespaces here")
+	}
+	source, err := goRun(".", "go", "list", "-m", "-f", "{{.Dir}}", "github.com/coredhcp/coredhcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := lab.New(lab.Config{Mode: mode, Server: netip.MustParsePrefix("10.10.10.1/24"), Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			logState(t, l)
+		}
+	})
+	for from, to := range map[string]string{"config.yml.example": "config.yml", "file_leases.txt.example": "leases.txt"} {
+		data, err := os.ReadFile(filepath.Join(source, "cmds", "coredhcp", from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, filepath.Join(l.Dir, to), string(data))
+	}
+	p, err := l.Start(l.Server, lab.Command{
+		Name: "coredhcp", Path: filepath.Join(binaries(t), "coredhcp"), Args: []string{"--conf", filepath.Join(l.Dir, "config.yml")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, port := range []uint16{67, 547} {
+		if err := p.WaitUDP(timeout(t, patience), port); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Its router is on another network, so that no client can take the lease as it is.
+	// What the server gives shows all the same.
+	c, err := l.StartClient(timeout(t, patience), lab.Builtin, radiology.Guest(0x10, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := time.Now()
+	if _, err := c.Lease(timeout(t, patience)); err != nil {
+		t.Logf("the client: %v", err)
+	}
+	ack, err := l.Wire().WaitACK(timeout(t, patience), since, netip.MustParseAddr("10.10.10.100"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := ack.IPAddressLeaseTime(0); d != time.Minute {
+		t.Errorf("a lease for %s, expected the minute of range", d)
+	}
+}
