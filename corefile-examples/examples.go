@@ -7,5 +7,5 @@ import "embed"
 // Files has one folder for each scenario, with the files that its README.md says
 // to copy.
 //
-//go:embed */Corefile */config.yml */site.yaml
+//go:embed */*
 var Files embed.FS
