@@ -104,54 +104,58 @@ func runDNSSEC(e example) {
 	delv(service, "SRV", "0 0 104 ct1.imaging.example.org.")
 }
 
-// The same client, the same addresses, the same names: before and after.
+// The same clients, the same addresses, the same names: before and after.
 func runFromDnsmasq(e example) {
 	old := e.start(e.Server, 67, "dnsmasq", "-k", "-C", e.file("old-dnsmasq.conf"), "--user=root", "--group=root", "--pid-file="+e.file("dnsmasq.pid"))
-	first := e.migrate(old, e.Server)
-	if first["mr1"] == first["guest"] {
-		e.Errorf("one address for two machines: %v", first)
-	}
+	e.migrate("dnsmasq", old)
 }
 
 func runFromDHCPD(e example) {
 	names := e.named("old-named.conf")
 	writeFile(e.T, e.file("dhcpd.leases"), "")
 	old := e.start(e.Server, 67, "dhcpd", "-4", "-f", "-d", "-cf", e.file("old-dhcpd.conf"), "-lf", e.file("dhcpd.leases"), "-pf", e.file("dhcpd.pid"), "eth0")
-	e.migrate(old, e.Server, names)
+	e.migrate("dhcpd", old, names)
 }
 
-// migrate gives machines leases of the old servers, changes over, and has them ask
-// again.
-func (e example) migrate(old *lab.Process, from *lab.Namespace, more ...*lab.Process) map[string]string {
+// migrate gives machines leases of the old servers, changes over with what they have
+// written, and has the machines ask again. A machine that was not there before must
+// not get what they hold.
+func (e example) migrate(format string, old ...*lab.Process) {
 	e.Helper()
-	machines := map[string]lab.Machine{"ct1": radiology.CT1.Machine, "mr1": radiology.MR1.Machine, "guest": radiology.Guest(0x10, "reading7")}
-	held := map[string]string{}
-	for name, m := range machines {
+	machines := []lab.Machine{radiology.CT1.Machine, radiology.MR1.Machine, radiology.Guest(0x10, "reading7")}
+	held := make([]netip.Addr, len(machines))
+	for n, m := range machines {
 		c, got := e.lease(m)
 		c.Kill()
-		held[name] = got.Address.String()
+		held[n] = got.Address
 	}
-	if held["ct1"] != "192.0.2.11" {
-		e.Errorf("the old server: %v", held)
+	if held[0] != radiology.CT1.Address || held[1] == held[2] {
+		e.Errorf("the old server gave %s", held)
 	}
-	e.asks(from, "192.0.2.2", ct1, "A", "192.0.2.11")
-	e.asks(from, "192.0.2.2", "oldmr.imaging.example.org.", "A", "192.0.2.20")
-	e.stop(old)
-	for _, p := range more {
+	e.asks(e.Server, "192.0.2.2", ct1, "A", "192.0.2.11")
+	e.asks(e.Server, "192.0.2.2", "oldmr.imaging.example.org.", "A", "192.0.2.20")
+	for _, p := range old {
 		e.stop(p)
 	}
+	e.output("dicomnam", "import", e.file(format+".leases"), "--leases", format, "--site", e.file("site.yaml"), "--database", e.file("leases"))
 	e.coredns()
 	e.coredhcp()
-	c, got := e.lease(machines["ct1"])
+	// Names are there before their machines ask.
+	e.found(e.Server, "192.0.2.2", "192.0.2.11")
+	e.asks(e.Server, "192.0.2.2", guestHost, "A", held[2].String())
+	e.asks(e.Server, "192.0.2.2", "oldmr.imaging.example.org.", "A", "192.0.2.20")
+	c, got := e.lease(radiology.Guest(0x20, "newcomer"))
 	c.Kill()
-	if got.Address.String() != held["ct1"] {
-		e.Errorf("ct1 has %s, had %s", got.Address, held["ct1"])
+	if slices.Contains(held, got.Address) {
+		e.Errorf("%s was given to another machine", got.Address)
 	}
-	e.found(from, "192.0.2.2", "192.0.2.11")
-	e.asks(from, "192.0.2.2", "oldmr.imaging.example.org.", "A", "192.0.2.20")
-	_, got = e.lease(machines["guest"])
-	e.asks(from, "192.0.2.2", guestHost, "A", got.Address.String())
-	return held
+	for n, m := range machines {
+		c, got := e.lease(m)
+		c.Kill()
+		if got.Address != held[n] {
+			e.Errorf("%s has %s, had %s", m.MAC, got.Address, held[n])
+		}
+	}
 }
 
 // What dynupdate holds is what dicom answers, with one word changed.
