@@ -17,7 +17,7 @@ const firstOfApplication = "ae-title"
 
 // aliases are what people call the columns, as fold leaves it: English first, then German, French, Spanish and Italian.
 var aliases = map[string]string{
-	"name":              "device devicename dicomdevicename system systemname machine machinename modalityname equipment asset gerät geraet gerätename geraetename gerätebezeichnung bezeichnung nom appareil nombre equipo nome",
+	"name":              "device devicename dicomdevicename system systemname machine machinename modalityname equipment asset gerät geraet gerätename geraetename gerätebezeichnung bezeichnung nom nomappareil nombre equipo nome",
 	"hostname":          "host dnsname fqdn computername computer netbiosname rechnername rechner hote nomdhote",
 	"type":              "modality primarydevicetype devicetype modalitytype mod modalitat modalität gerätetyp geraetetyp typ modalite modalité modalidad modalita modalità tipo",
 	"hardware-address":  "mac macaddress macaddr ethernet ethernetaddress hwaddr hwaddress physicaladdress lanmac mac1 macadresse adressemac adresse-mac direccionmac indirizzomac hardwareadresse",
