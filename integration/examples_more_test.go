@@ -19,7 +19,14 @@ func runResolver(e example) {
 	e.program("named")
 	e.addresses("192.0.2.53", "192.0.2.4", "192.0.2.80")
 	// A domain controller, as far as names go.
-	writeFile(e.T, e.file("ad.zone"), "$TTL 60\n@ IN SOA dc1 hostmaster 1 3600 600 86400 60\n@ IN NS dc1\ndc1 IN A 192.0.2.4\n_ldap._tcp IN SRV 0 100 389 dc1\n")
+	writeFile(e.T, e.file("ad.zone"), strings.Join([]string{
+		"$TTL 60",
+		"@ IN SOA dc1 hostmaster 1 3600 600 86400 60",
+		"@ IN NS dc1",
+		"dc1 IN A 192.0.2.4",
+		"_ldap._tcp IN SRV 0 100 389 dc1",
+		"",
+	}, "\n"))
 	writeFile(e.T, e.file("ad.Corefile"), "ad.example.org {\n bind 192.0.2.4\n file "+e.file("ad.zone")+"\n}\n")
 	e.start(e.Server, 53, "coredns", "-conf", e.file("ad.Corefile"))
 	e.coredns()

@@ -321,7 +321,7 @@ func runBIND(e example) {
 	}
 	e.asks(e.Server, "192.0.2.53", ct1, "A")
 	// A name that somebody typed in is nobody else's.
-	_, got = e.lease(radiology.Guest(0x10, "pacs"))
+	e.lease(radiology.Guest(0x10, "pacs"))
 	e.asks(e.Server, "192.0.2.53", "pacs.imaging.example.org.", "A", "192.0.2.6")
 }
 

@@ -155,10 +155,10 @@ type program struct {
 }
 
 // program chooses the plugins.
-func (r Request) program(w *workspace) (*program, error) {
+func (r *Request) program(w *workspace) (*program, error) {
 	var stock, ours []plugin
 	var err error
-	p := &program{request: r, cgo: "0"}
+	p := &program{request: *r, cgo: "0"}
 	switch r.Host {
 	case CoreDNS:
 		stock, err = readPluginCfg(w.hostDir)
@@ -172,7 +172,7 @@ func (r Request) program(w *workspace) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.plugins, err = choose(r, stock, ours); err != nil {
+	if p.plugins, err = choose(*r, stock, ours); err != nil {
 		return nil, err
 	}
 	for _, plugin := range p.plugins {
