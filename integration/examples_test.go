@@ -308,7 +308,7 @@ func runKea(e example) {
 
 func runBIND(e example) {
 	e.addresses("192.0.2.53")
-	e.named("named.conf")
+	named := e.named("named.conf")
 	e.coredhcp()
 	client, got := e.lease(radiology.CT1.Machine)
 	if got.Address != radiology.CT1.Address {
@@ -320,8 +320,9 @@ func runBIND(e example) {
 		e.Fatal(err)
 	}
 	e.asks(e.Server, "192.0.2.53", ct1, "A")
-	// A name that somebody typed in is nobody else's.
+	// A name that somebody typed in is nobody else's: BIND says what was tried.
 	e.lease(radiology.Guest(0x10, "pacs"))
+	waitWritten(e.T, named, `pacs\.imaging\.example\.org.*prerequisite not satisfied \(NXRRSET\)`)
 	e.asks(e.Server, "192.0.2.53", "pacs.imaging.example.org.", "A", "192.0.2.6")
 }
 
