@@ -12,7 +12,6 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"golang.org/x/net/ipv4"
 )
 
 // TestFrame compares with what gopacket makes of the same layers.
@@ -97,12 +96,13 @@ func TestSendFrame(t *testing.T) {
 			log := &frameLog{err: tt.err}
 			s := newServer(t, loopback("server_id: 192.0.2.2"))
 			s.frames = log
-			conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			conn, own := loopbackConn(t), loopbackConn(t)
+			socket, err := newDatagramSocket(own)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close()
-			l := &listener{conn: conn, pc: ipv4.NewPacketConn(conn), port: 67}
+			t.Cleanup(func() { _ = socket.close() })
+			l := &listener{socket: socket, port: 67}
 			req := message(t, dhcpv4.MessageTypeDiscover, 1)
 			x := &Exchange{Request: req, Reply: newReply(req), ServerID: addr(tt.serverID)}
 			x.Reply.YourIPAddr = ip("192.0.2.100")
@@ -111,7 +111,7 @@ func TestSendFrame(t *testing.T) {
 				if err := o.add(&received{listener: l, at: time.Now()}, tt.iface, &interfaceTable{}, x); err != nil {
 					t.Fatal(err)
 				}
-				// The datagrams come back here.
+				// The datagrams go to conn.
 				if o.answers[0].to != everyone.to {
 					t.Errorf("datagram to %s", o.answers[0].to)
 				}
@@ -145,4 +145,14 @@ func TestSendFrame(t *testing.T) {
 			}
 		})
 	}
+}
+
+func loopbackConn(t *testing.T) *net.UDPConn {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"strconv"
 	"syscall"
@@ -17,15 +16,16 @@ import (
 )
 
 const (
-	// batch is how many packets one system call may read.
-	batch = 32
+	// batch is how many packets one system call may read or write.
+	batch = 64
 	// maxBatches is how often a socket is read before what was read is worked on.
-	maxBatches = 16
-	// A socket to which packets come at busyRate a second is read once in a pause.
-	// What comes meanwhile then shares a wake-up, a group of the database and a
-	// system call for the answers, which cost more than everything else.
+	maxBatches = 8
+	// A socket to which packets come at busyRate a second is read again after a
+	// pause, unless a batch is there at once. What comes meanwhile then shares a
+	// wake-up, a group of the database and a system call for the answers, which
+	// cost more than everything else.
 	busyRate = 3000
-	pause    = 2 * time.Millisecond
+	pause    = 4 * time.Millisecond
 	rateTime = 10 * time.Millisecond // over which the rate is taken
 	// receiveBuffer, in octets, holds the packets of some thousand clients that
 	// come back at once after a power cut. The kernel may allow less.
@@ -40,10 +40,9 @@ var errAbsent = errors.New("not there yet")
 
 // listener is the socket of one configured address.
 type listener struct {
-	conn  *net.UDPConn
-	pc    *ipv4.PacketConn
-	iface *netInterface // the interface that it is bound to, nil if none
-	port  uint16
+	socket datagramSocket
+	iface  *netInterface // the interface that it is bound to, nil if none
+	port   uint16
 }
 
 // listen opens the socket for an address of the configuration; its zone is the
@@ -72,11 +71,13 @@ func (s *Server) listen(ctx context.Context, a net.UDPAddr) (*listener, error) {
 	case err != nil:
 		return nil, err
 	}
-	l.conn = pc.(*net.UDPConn)
-	l.port = l.conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-	l.pc = ipv4.NewPacketConn(l.conn)
-	if err := l.setUp(a); err != nil {
-		return nil, errors.Join(err, l.conn.Close())
+	conn := pc.(*net.UDPConn)
+	l.port = conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	if err := l.setUp(conn, a); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	if l.socket, err = newDatagramSocket(conn); err != nil {
+		return nil, err
 	}
 	return l, nil
 }
@@ -109,8 +110,9 @@ func socketOptions(c syscall.RawConn, device string) error {
 	return errors.Join(err, failed)
 }
 
-func (l *listener) setUp(a net.UDPAddr) error {
-	if err := l.pc.SetControlMessage(ipv4.FlagInterface|ipv4.FlagDst, true); err != nil {
+func (l *listener) setUp(conn *net.UDPConn, a net.UDPAddr) error {
+	pc := ipv4.NewPacketConn(conn)
+	if err := pc.SetControlMessage(ipv4.FlagInterface|ipv4.FlagDst, true); err != nil {
 		return err
 	}
 	if !a.IP.IsMulticast() {
@@ -120,7 +122,7 @@ func (l *listener) setUp(a net.UDPAddr) error {
 	if l.iface != nil {
 		on = &net.Interface{Index: l.iface.index, Name: l.iface.name}
 	}
-	return l.pc.JoinGroup(on, &net.UDPAddr{IP: a.IP})
+	return pc.JoinGroup(on, &net.UDPAddr{IP: a.IP})
 }
 
 // reader reads what comes to one configured address, and works on it where no
@@ -181,13 +183,9 @@ func (r *reader) serve(ctx, working context.Context, a net.UDPAddr, l *listener)
 func (r *reader) read(ctx, working context.Context, l *listener) {
 	s := r.server
 	defer context.AfterFunc(ctx, func() {
-		_ = l.conn.SetReadDeadline(time.Unix(1, 0)) // fails only if the socket is closed
+		_ = l.socket.gate.setDeadline(time.Unix(1, 0)) // fails only if the socket is closed
 	})()
-	messages := make([]ipv4.Message, batch)
-	for i := range messages {
-		messages[i].Buffers = [][]byte{make([]byte, maxPacket)}
-		messages[i].OOB = ipv4.NewControlMessage(ipv4.FlagInterface | ipv4.FlagDst)
-	}
+	in := newInbox()
 	var checked time.Time
 	var load meter
 	for more := false; ; {
@@ -197,46 +195,64 @@ func (r *reader) read(ctx, working context.Context, l *listener) {
 				return
 			}
 			checked = now
-			_ = l.conn.SetReadDeadline(now.Add(interfaceAge)) // likewise
-		}
-		if load.busy(now) && !more {
-			time.Sleep(pause)
+			_ = l.socket.gate.setDeadline(now.Add(interfaceAge)) // likewise
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		// What is there is read before more is done, lest the kernel drop requests
-		// of any kind while DISCOVERs are worked on.
-		for range maxBatches {
-			flags := 0
-			if more {
-				flags = unix.MSG_DONTWAIT
-			}
-			n, err := l.pc.ReadBatch(messages, flags)
-			if err != nil {
-				if errors.Is(err, net.ErrClosed) {
-					return
-				}
-				if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, unix.EAGAIN) {
-					s.lines.read.Log(s.log.Warn, "reading", "error", err)
-					select {
-					case <-ctx.Done():
-					case <-time.After(interfaceAge / 10):
-					}
-				}
-				break
-			}
-			load.packets += n
-			at := time.Now()
-			for i := range messages[:n] {
-				r.take(l, &messages[i], at)
-			}
-			if more = true; n < batch {
-				break
-			}
+		busy := load.busy(now)
+		n := r.fill(ctx, l, in, !more && !busy)
+		if busy && !more && n < batch {
+			time.Sleep(pause)
+			n += r.fill(ctx, l, in, false)
 		}
+		load.packets += n
 		more = r.work(working)
 	}
+}
+
+// fill queues the packets that are there, and returns how many those are; wait has
+// it wait for the first. They are all read before more is done, lest the kernel
+// drop requests of any kind while DISCOVERs are worked on.
+func (r *reader) fill(ctx context.Context, l *listener, in *inbox, wait bool) (packets int) {
+	s := r.server
+	for range maxBatches {
+		n, err := l.socket.read(&in.datagrams, wait)
+		if err != nil {
+			if ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, unix.EAGAIN) {
+				s.lines.read.Log(s.log.Warn, "reading", "error", err)
+				select {
+				case <-ctx.Done():
+				case <-time.After(interfaceAge / 10):
+				}
+			}
+			break
+		}
+		at := time.Now()
+		for i := range n {
+			r.take(l, in, i, at)
+		}
+		packets += n
+		if wait = false; n < batch {
+			break
+		}
+	}
+	return packets
+}
+
+// inbox is what one system call reads.
+type inbox struct {
+	datagrams
+	octets [batch][maxPacket]byte
+}
+
+func newInbox() *inbox {
+	in := new(inbox)
+	in.prepare(batch)
+	for i := range in.octets {
+		in.put(i, in.octets[i][:])
+	}
+	return in
 }
 
 // meter tells how fast packets come.
@@ -268,26 +284,22 @@ func (r *reader) work(ctx context.Context) (more bool) {
 	return true
 }
 
-// take queues one packet, read at a moment.
-func (r *reader) take(l *listener, m *ipv4.Message, at time.Time) {
-	s := r.server
-	var p received
-	if from, ok := m.Addr.(*net.UDPAddr); ok {
-		p.from = netip.AddrPortFrom(Address(from.IP), uint16(from.Port))
-	}
-	if m.Flags&unix.MSG_TRUNC != 0 {
+// take queues datagram i of those that were read at a moment.
+func (r *reader) take(l *listener, in *inbox, i int, at time.Time) {
+	s, m := r.server, &in.all[i]
+	p := received{from: in.from(i), listener: l, at: at}
+	if m.header.Flags&unix.MSG_TRUNC != 0 {
 		s.malformed(p.from, errOversized)
 		return
 	}
-	var cm ipv4.ControlMessage
-	if err := cm.Parse(m.OOB[:m.NN]); err == nil {
-		p.to, p.iface = Address(cm.Dst), cm.IfIndex
+	if to, iface, ok := in.controls[i].arrived(int(m.header.Controllen)); ok {
+		p.to, p.iface = to, iface
 	}
 	if l.iface != nil {
 		// Where interfaces are enslaved to others, the packet may name another.
 		p.iface = l.iface.index
 	}
-	p.packet, p.listener, p.at = bytes.Clone(m.Buffers[0][:m.N]), l, at
+	p.packet = bytes.Clone(in.octets[i][:m.octets])
 	push := r.queue.push
 	if !s.prompt.Load() {
 		push = r.workers.submit

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/sys/unix"
 )
 
 // outgoing is an answer on its way out.
@@ -27,29 +25,17 @@ type outgoing struct {
 	at       time.Time // when the request was read
 }
 
-// packetInfo says where a datagram is sent from (IP_PKTINFO); zero values leave
-// it to the kernel.
-type packetInfo struct {
-	source netip.Addr
-	iface  int
-}
-
 // outbox gathers answers that leave together. One goroutine at a time uses it.
 type outbox struct {
-	server   *Server
-	answers  []outgoing
-	arena    []byte // what they consist of
-	messages []ipv4.Message
-	addrs    []net.UDPAddr
-	oob      map[packetInfo][]byte // encoded
+	server  *Server
+	answers []outgoing
+	arena   []byte // what they consist of
+	out     datagrams
 }
-
-// oobKept bounds how many ways of sending an outbox remembers.
-const oobKept = 64
 
 // outboxes are those that wait for a use. Their memory is bounded by how many
 // are in use at a time.
-var outboxes = sync.Pool{New: func() any { return &outbox{oob: make(map[packetInfo][]byte)} }}
+var outboxes = sync.Pool{New: func() any { return new(outbox) }}
 
 func (s *Server) newOutbox() *outbox {
 	o := outboxes.Get().(*outbox)
@@ -190,54 +176,29 @@ func (o *outbox) sendFrame(a *outgoing) bool {
 // sendDatagrams sends answers by the socket that they all have in common, as
 // many as possible in one system call.
 func (o *outbox) sendDatagrams(answers []outgoing) {
-	for len(o.messages) < len(answers) {
-		o.messages = append(o.messages, ipv4.Message{Buffers: make([][]byte, 1)})
-		o.addrs = append(o.addrs, net.UDPAddr{IP: make(net.IP, net.IPv4len)})
-	}
-	for i := range answers {
-		a, m := &answers[i], &o.messages[i]
-		four := a.to.Addr().As4()
-		copy(o.addrs[i].IP, four[:])
-		o.addrs[i].Port = int(a.to.Port())
-		m.Addr, m.Buffers[0], m.OOB = &o.addrs[i], a.packet, o.control(a.info)
-	}
-	for sent := 0; sent < len(answers); {
-		n, err := answers[sent].listener.pc.WriteBatch(o.messages[sent:len(answers)], unix.MSG_DONTWAIT)
-		for range n {
-			o.done(&answers[sent], nil)
-			sent++
+	o.out.prepare(min(len(answers), batch))
+	for len(answers) > 0 {
+		n := min(len(answers), batch)
+		for i := range answers[:n] {
+			o.out.put(i, answers[i].packet)
+			o.out.address(i, answers[i].to, answers[i].info)
 		}
-		if n <= 0 {
-			if err == nil {
-				err = errors.New("nothing was sent")
+		for sent := 0; sent < n; {
+			left, err := answers[sent].listener.socket.write(&o.out, sent, n)
+			for range left {
+				o.done(&answers[sent], nil)
+				sent++
 			}
-			o.done(&answers[sent], err)
-			sent++
+			if left <= 0 {
+				if err == nil {
+					err = errors.New("nothing was sent")
+				}
+				o.done(&answers[sent], err)
+				sent++
+			}
 		}
+		answers = answers[n:]
 	}
-	for i := range answers {
-		o.messages[i].Buffers[0] = nil
-	}
-}
-
-// control is the control message for i.
-func (o *outbox) control(i packetInfo) []byte {
-	if i == (packetInfo{}) {
-		return nil
-	}
-	if b, ok := o.oob[i]; ok {
-		return b
-	}
-	cm := ipv4.ControlMessage{IfIndex: i.iface}
-	if i.source.IsValid() {
-		cm.Src = i.source.AsSlice()
-	}
-	if len(o.oob) == oobKept {
-		clear(o.oob)
-	}
-	b := cm.Marshal()
-	o.oob[i] = b
-	return b
 }
 
 // held are answers that wait for one commit.

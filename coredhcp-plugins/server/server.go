@@ -345,7 +345,7 @@ func (s *Server) drop(l *listener) {
 	s.socketsMu.Lock()
 	defer s.socketsMu.Unlock()
 	s.sockets = slices.DeleteFunc(s.sockets, func(other *listener) bool { return other == l })
-	_ = l.conn.Close() // its interface is gone
+	_ = l.socket.close() // its interface is gone
 }
 
 func (s *Server) closeSockets() error {
@@ -353,7 +353,7 @@ func (s *Server) closeSockets() error {
 	defer s.socketsMu.Unlock()
 	var errs []error
 	for _, l := range s.sockets {
-		errs = append(errs, l.conn.Close())
+		errs = append(errs, l.socket.close())
 	}
 	s.sockets = nil
 	return errors.Join(append(errs, s.frames.close())...)
