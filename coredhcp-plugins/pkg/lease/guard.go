@@ -22,8 +22,9 @@ import (
 // closed at once.
 type guard struct {
 	vfs.FS
-	dir     string // of the database; what lies elsewhere belongs to a copy of it
-	private bool   // on the operating system's file system: set modes
+	dir     string    // of the database; what lies elsewhere belongs to a copy of it
+	private bool      // on the operating system's file system: set modes
+	data    *datasync // syncs the logs; may be nil
 	shut    atomic.Bool
 	opening atomic.Bool
 	cause   atomic.Pointer[error] // of a failure that Pebble was not told
@@ -91,7 +92,11 @@ func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, erro
 	if err != nil {
 		return nil, err
 	}
-	return &guardedFile{f, g, log}, nil
+	guarded := &guardedFile{f, g, log}
+	if log && g.private {
+		return &guardedLog{guarded}, nil
+	}
+	return guarded, nil
 }
 
 // guardedFile is a file whose failures Pebble does not see while it opens the database. Those of a log, and of the database's
@@ -162,6 +167,13 @@ func (f *guardedFile) SyncTo(length int64) (full bool, err error) {
 		return err
 	})
 	return full, err
+}
+
+// guardedLog is a log on the operating system's file system. It is synced for each group of transactions.
+type guardedLog struct{ *guardedFile }
+
+func (f *guardedLog) SyncData() error {
+	return f.sync(func() error { return f.g.data.sync(f.Fd(), f.File.SyncData) })
 }
 
 // copiedDir is a directory outside the database.

@@ -52,6 +52,7 @@ type store struct {
 	log     *slog.Logger
 	table   uint64 // octets of changes before they move from the log to a table
 	lock    io.Closer
+	data    *datasync // syncs the logs; nil: they are synced as other files are
 	now     func() time.Time
 	tried   time.Time         // when opening the failed database again was last begun
 	again   *opening          // opening it again, if that goes on
@@ -109,12 +110,15 @@ func openStore(dir string, o Options, log *slog.Logger) (*store, error) {
 	s.lock = lock
 	if s.private() {
 		err = s.keepPrivate()
+		if s.data, _ = newDatasync(); s.data == nil {
+			log.Debug("no asynchronous I/O: syncing takes more processor time")
+		}
 	}
 	if err == nil {
 		s.db, err = s.begin(true).patiently()
 	}
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, s.data.close(), lock.Close())
 	}
 	return s, nil
 }
@@ -138,7 +142,7 @@ func (o *opening) patiently() (*database, error) {
 
 // begin begins to open the database; only the first opening may create it.
 func (s *store) begin(first bool) *opening {
-	o := &opening{db: &database{guard: &guard{FS: s.fs, dir: s.dir, private: s.private()}}, done: make(chan struct{})}
+	o := &opening{db: &database{guard: &guard{FS: s.fs, dir: s.dir, private: s.private(), data: s.data}}, done: make(chan struct{})}
 	go func() {
 		defer close(o.done)
 		o.err = s.open(o.db, first)
@@ -457,7 +461,7 @@ func (s *store) close() error {
 		err = errors.Join(err, s.db.Close())
 		s.db = nil
 	}
-	return errors.Join(err, s.lock.Close())
+	return errors.Join(err, s.data.close(), s.lock.Close())
 }
 
 // pebbleLog is Pebble's logger. Fatalf does not end the process: it marks the database as failed, and the store replaces
