@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -55,6 +56,11 @@ func TestAhead(t *testing.T) {
 	if len(called) != 0 {
 		t.Error("called back before the sync")
 	}
+	if before := f.Writing(); before <= 0 {
+		t.Errorf("writing for %v while a sync does not end", before)
+	} else if time.Sleep(time.Millisecond); f.Writing() < before+time.Millisecond {
+		t.Errorf("writing for %v a millisecond after %v", f.Writing(), before)
+	}
 	slow.release <- struct{}{}
 	if got := <-called; got != 0 {
 		t.Errorf("client %d came first", got)
@@ -69,6 +75,12 @@ func TestAhead(t *testing.T) {
 		if got := <-called; got != want+1 {
 			t.Errorf("client %d, want %d", got, want+1)
 		}
+	}
+	for wait := 0; f.Writing() != 0; wait++ {
+		if wait == 5000 {
+			t.Fatalf("writing for %v when all is written", f.Writing())
+		}
+		time.Sleep(time.Millisecond)
 	}
 	late := false
 	commits[3].Then(func(err error) { late = err == nil })

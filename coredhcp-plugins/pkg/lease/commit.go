@@ -177,7 +177,9 @@ func (m *Manager) commit() {
 		m.next = m.newGroup()
 		m.mu.Unlock()
 		begin := time.Now()
+		m.writing.Store(&begin)
 		doubt, err := m.store.write(&g.writes, g.sync)
+		m.writing.Store(nil)
 		if m.tell != nil {
 			m.tell(CommitInfo{Transactions: g.count, Took: time.Since(begin), Err: err})
 		}
@@ -199,6 +201,15 @@ func (m *Manager) commit() {
 		m.reuse(g)
 		m.end(g)
 	}
+}
+
+// Writing is how long the disk has kept the oldest of the transactions that wait for it; zero if none does. It tells of a
+// disk that neither takes nor refuses what is written. It waits for nothing.
+func (m *Manager) Writing() time.Duration {
+	if begin := m.writing.Load(); begin != nil {
+		return time.Since(*begin)
+	}
+	return 0
 }
 
 // undo takes a group's changes back, the last first, and gives its callers the error. Caller holds mu.

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,8 +34,9 @@ type Manager struct {
 	tell      func(CommitInfo) // of every batch; may be nil
 	store     *store
 	maxOffers int
-	wake      chan struct{} // tells Run of something sooner than it waits for
-	committed chan struct{} // closed when the committer ends
+	wake      chan struct{}             // tells Run of something sooner than it waits for
+	committed chan struct{}             // closed when the committer ends
+	writing   atomic.Pointer[time.Time] // when the committer began to write what it is writing; nil: nothing
 
 	mu            sync.Mutex // guards all below
 	asker         asker      // whom it is decided about
