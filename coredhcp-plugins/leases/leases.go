@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
@@ -110,10 +111,20 @@ func (l *Leases) committed(c lease.CommitInfo) {
 	}
 }
 
-// Ready says why no lease can be given: the last that was to be written was not.
-func (l *Leases) Ready() error {
-	if err := l.unwritten.Load(); err != nil {
-		return fmt.Errorf("writing leases: %w", *err)
+// slowDisk is how long a disk may keep what is to be written before no client can
+// be said to be served: by then each has asked again (RFC 2131 section 4.1).
+const slowDisk = 5 * time.Second
+
+// Ready says why no lease can be given: the last that was to be written was not,
+// or the disk neither takes nor refuses what it was given.
+func (l *Leases) Ready() error { return ready(l.unwritten.Load(), l.manager.Writing()) }
+
+func ready(unwritten *error, writing time.Duration) error {
+	switch {
+	case writing >= slowDisk:
+		return fmt.Errorf("writing leases: the disk has not answered for %s", writing.Round(time.Second))
+	case unwritten != nil:
+		return fmt.Errorf("writing leases: %w", *unwritten)
 	}
 	return nil
 }

@@ -231,3 +231,26 @@ func TestLabelsAreBounded(t *testing.T) {
 		t.Errorf("%d series", n)
 	}
 }
+
+func TestReadyOfSlowDisk(t *testing.T) {
+	failed := errors.New("no space left on device")
+	for _, tt := range []struct {
+		unwritten *error
+		writing   time.Duration
+		want      string
+	}{
+		{nil, 0, ""},
+		{nil, slowDisk - time.Millisecond, ""},
+		{nil, 7 * time.Second, "writing leases: the disk has not answered for 7s"},
+		{&failed, time.Second, "writing leases: no space left on device"},
+		{&failed, slowDisk, "writing leases: the disk has not answered for 5s"},
+	} {
+		got := ""
+		if err := ready(tt.unwritten, tt.writing); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%v: %q, want %q", tt.writing, got, tt.want)
+		}
+	}
+}
