@@ -48,8 +48,9 @@ func (s *Server) isPrompt() bool {
 	return true
 }
 
-// newReply prepares the reply that the plugins fill in.
-func newReply(req *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
+// newReply prepares the reply that the plugins fill in. Its options are put into
+// a map that is empty.
+func newReply(req *dhcpv4.DHCPv4, options dhcpv4.Options) *dhcpv4.DHCPv4 {
 	reply := &dhcpv4.DHCPv4{
 		OpCode:        dhcpv4.OpcodeBootReply,
 		HWType:        req.HWType,
@@ -60,7 +61,7 @@ func newReply(req *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 		ServerIPAddr:  net.IPv4zero,
 		GatewayIPAddr: req.GatewayIPAddr,
 		ClientHWAddr:  req.ClientHWAddr,
-		Options:       make(dhcpv4.Options),
+		Options:       options,
 	}
 	for _, code := range [...]uint8{optClientID, optRelayAgent} {
 		if v, ok := req.Options[code]; ok {
@@ -81,7 +82,10 @@ func newReply(req *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 // sent, ready but for its encoding, or nil.
 func (s *Server) answer(ctx context.Context, x *Exchange) *dhcpv4.DHCPv4 {
 	t := messageType(x.Request)
-	x.Reply = newReply(x.Request)
+	if x.options == nil {
+		x.options = make(dhcpv4.Options)
+	}
+	x.Reply = newReply(x.Request, x.options)
 	handled := false
 	for _, l := range s.chain {
 		var stop bool

@@ -104,7 +104,7 @@ func TestSendFrame(t *testing.T) {
 			t.Cleanup(func() { _ = socket.close() })
 			l := &listener{socket: socket, port: 67}
 			req := message(t, dhcpv4.MessageTypeDiscover, 1)
-			x := &Exchange{Request: req, Reply: newReply(req), ServerID: addr(tt.serverID)}
+			x := &Exchange{Request: req, Reply: newReply(req, make(dhcpv4.Options)), ServerID: addr(tt.serverID)}
 			x.Reply.YourIPAddr = ip("192.0.2.100")
 			o := s.newOutbox()
 			for range 2 {

@@ -198,7 +198,7 @@ func TestHoldKeepsOrder(t *testing.T) {
 		t.Helper()
 		req := message(t, dhcpv4.MessageTypeDiscover, client)
 		req.TransactionID[3] = transaction
-		x := &Exchange{Request: req, Reply: newReply(req), ServerID: addr("192.0.2.2")}
+		x := &Exchange{Request: req, Reply: newReply(req, make(dhcpv4.Options)), ServerID: addr("192.0.2.2")}
 		x.Reply.YourIPAddr = ip("192.0.2.100")
 		if c != nil {
 			x.Hold(c)

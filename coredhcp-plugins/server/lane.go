@@ -5,17 +5,22 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
 // lane takes packets from the wire to the wire, one after the other. One
 // goroutine at a time uses it.
 type lane struct {
-	server *Server
-	out    *outbox  // what is ready
-	held   [2]*held // what waits for the latest commits, the last first; more are never under way
+	server  *Server
+	out     *outbox        // what is ready
+	held    [2]*held       // what waits for the latest commits, the last first; more are never under way
+	options dhcpv4.Options // of replies: one map for all, which has grown to the size that they need
 }
 
-func (s *Server) newLane() *lane { return &lane{server: s, out: s.newOutbox()} }
+func (s *Server) newLane() *lane {
+	return &lane{server: s, out: s.newOutbox(), options: make(dhcpv4.Options)}
+}
 
 // work takes one packet through the plugins. Its reply, if it is ready, leaves
 // with the next flush.
@@ -47,6 +52,8 @@ func (l *lane) work(ctx context.Context, r *received) {
 		i = &netInterface{index: r.iface} // gone since; the reply may still get out
 	}
 	x := s.exchange(req, i, t, r.to)
+	clear(l.options)
+	x.options = l.options
 	reply := s.answer(ctx, x)
 	for _, l := range s.chain {
 		if o, ok := l.plugin.(Observer); ok {

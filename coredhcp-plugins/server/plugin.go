@@ -102,7 +102,8 @@ type Exchange struct {
 	// 3046), which the server keeps as they were received whatever plugins do to
 	// them. nil: no answer. What is put here in answer to DHCPRELEASE and
 	// DHCPDECLINE is never sent. A NAK is sent with options 53, 54, 56, 61 and 82
-	// alone, an answer to DHCPINFORM without address and lease times.
+	// alone, an answer to DHCPINFORM without address and lease times. Its options
+	// are the next exchange's when the plugins have returned: they must not be kept.
 	Reply *dhcpv4.DHCPv4
 	// Interface is the name of the interface that the request came in on, "" if
 	// it is not known (in a stock CoreDHCP).
@@ -123,8 +124,9 @@ type Exchange struct {
 	// where none has answered, and in a stock CoreDHCP.
 	Options *site.Options
 
-	holds  bool
-	commit Commit // nil: the reply is ready
+	options dhcpv4.Options // for the reply, from one exchange to the next; nil: none yet
+	holds   bool
+	commit  Commit // nil: the reply is ready
 }
 
 // Holds says whether Hold can be used: not in a stock CoreDHCP, whose replies

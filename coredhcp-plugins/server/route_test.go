@@ -58,7 +58,7 @@ func TestRoute(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			req := message(t, tt.mt, 1, tt.req...)
-			reply := newReply(req)
+			reply := newReply(req, make(dhcpv4.Options))
 			for _, modify := range tt.reply {
 				modify(reply)
 			}

@@ -398,7 +398,7 @@ func TestStock(t *testing.T) {
 		t.Run(tt.mt.String(), func(t *testing.T) {
 			got = nil
 			req := message(t, tt.mt, 1)
-			resp := newReply(req)
+			resp := newReply(req, make(dhcpv4.Options))
 			resp.UpdateOption(dhcpv4.OptServerIdentifier(ip("192.0.2.2")))
 			reply, stop := handle(req, resp)
 			if (reply != nil) != tt.replied || stop != tt.stop || (got != nil) != tt.handled {
