@@ -21,8 +21,8 @@ func TestTune(t *testing.T) {
 		return
 	}
 	for env, want := range map[string]string{
-		"":                 "procs=1 percent=100 late=true",
-		"GOMAXPROCS=2":     "procs=2 percent=100 late=true",
+		"":                 "procs=1 percent=150 late=true",
+		"GOMAXPROCS=2":     "procs=2 percent=150 late=true",
 		"GOGC=50":          "procs=1 percent=50 late=false",
 		"GOMEMLIMIT=64MiB": "procs=1 percent=100 late=false",
 	} {
