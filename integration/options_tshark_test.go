@@ -29,8 +29,24 @@ type pdmlField struct {
 	Fields   []pdmlField `xml:"field"`
 }
 
+// A pdmlMessage is a DHCP message as tshark takes it apart.
+type pdmlMessage struct {
+	time   time.Time // of its capture
+	fields []pdmlField
+}
+
+// field is the first field with a name.
+func (m pdmlMessage) field(name string) pdmlField {
+	for _, f := range m.fields {
+		if f.Name == name {
+			return f
+		}
+	}
+	return pdmlField{}
+}
+
 // tshark takes apart DHCP messages, each a datagram's content.
-func tshark(t *testing.T, l *lab.Lab, messages [][]byte) [][]pdmlField {
+func tshark(t *testing.T, l *lab.Lab, messages [][]byte) []pdmlMessage {
 	t.Helper()
 	path := filepath.Join(l.Dir, "messages.pcap")
 	f, err := os.Create(path)
@@ -64,7 +80,7 @@ func tshark(t *testing.T, l *lab.Lab, messages [][]byte) [][]pdmlField {
 }
 
 // pdmlOf has tshark take apart the DHCP messages of a capture file.
-func pdmlOf(t *testing.T, l *lab.Lab, path string) [][]pdmlField {
+func pdmlOf(t *testing.T, l *lab.Lab, path string) []pdmlMessage {
 	t.Helper()
 	out, err := l.Output(timeout(t, patience), l.Server, "tshark", "-n", "-r", path, "-Y", "dhcp", "-T", "pdml")
 	if err != nil {
@@ -81,13 +97,22 @@ func pdmlOf(t *testing.T, l *lab.Lab, path string) [][]pdmlField {
 	if err := xml.Unmarshal(out, &pdml); err != nil {
 		t.Fatal(err)
 	}
-	var messages [][]pdmlField
+	var messages []pdmlMessage
 	for _, p := range pdml.Packets {
+		var m pdmlMessage
 		for _, proto := range p.Protos {
-			if proto.Name == "dhcp" {
-				messages = append(messages, proto.Fields)
+			switch proto.Name {
+			case "frame":
+				seconds, err := strconv.ParseFloat(pdmlMessage{fields: proto.Fields}.field("frame.time_epoch").Show, 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				m.time = time.UnixMilli(int64(seconds * 1000))
+			case "dhcp":
+				m.fields = proto.Fields
 			}
 		}
+		messages = append(messages, m)
 	}
 	return messages
 }
@@ -173,8 +198,8 @@ func TestOptionsParsed(t *testing.T) {
 		messages = append(messages, raw)
 	}
 	parsed := map[string]pdmlField{}
-	for _, fields := range tshark(t, l, messages) {
-		for _, f := range fields {
+	for _, m := range tshark(t, l, messages) {
+		for _, f := range m.fields {
 			if f.Name == "dhcp.option.type" {
 				parsed[f.Show] = f
 			}

@@ -177,6 +177,7 @@ func dhclientLease(reason string, env func(string) string) (*Lease, error) {
 		Address:    r.address("ip_address"),
 		Broadcast:  r.address("broadcast_address"),
 		Routers:    r.addresses("routers"),
+		Routes:     r.routes("rfc3442_classless_static_routes"),
 		DNS:        r.addresses("domain_name_servers"),
 		NTP:        r.addresses("ntp_servers"),
 		Domain:     r.env("domain_name"),
@@ -203,6 +204,30 @@ func (r *reader) fail(name string, err error) {
 	if err != nil && r.err == nil {
 		r.err = fmt.Errorf("%s=%q: %w", name, r.env(name), err)
 	}
+}
+
+// routes reads the octets of option 121 as decimal numbers, which is how dhclient
+// hands over an option that only its configuration file describes.
+func (r *reader) routes(name string) (routes []Route) {
+	var octets []byte
+	for field := range strings.FieldsSeq(r.env(name)) {
+		n, err := strconv.ParseUint(field, 10, 8)
+		r.fail(name, err)
+		octets = append(octets, byte(n))
+	}
+	for len(octets) > 0 {
+		bits := int(octets[0])
+		n := 1 + (bits+7)/8
+		if bits > 32 || len(octets) < n+4 {
+			r.fail(name, errors.New("no classless routes"))
+			return nil
+		}
+		var to [4]byte
+		copy(to[:], octets[1:n])
+		routes = append(routes, Route{netip.PrefixFrom(netip.AddrFrom4(to), bits), netip.AddrFrom4([4]byte(octets[n:]))})
+		octets = octets[n+4:]
+	}
+	return routes
 }
 
 func (r *reader) address(name string) netip.Addr {

@@ -15,6 +15,7 @@ type Lease struct {
 	Bits       int           `json:"bits"` // length of the network's prefix
 	Broadcast  netip.Addr    `json:"broadcast"`
 	Routers    []netip.Addr  `json:"routers"`
+	Routes     []Route       `json:"routes,omitempty"` // option 121, as dhclient was asked to take it
 	DNS        []netip.Addr  `json:"dns"`
 	NTP        []netip.Addr  `json:"ntp"`
 	Domain     string        `json:"domain"`
@@ -23,6 +24,12 @@ type Lease struct {
 	Duration   time.Duration `json:"duration"`
 	MTU        int           `json:"mtu"` // 0: not given
 	ServerID   netip.Addr    `json:"server-id"`
+}
+
+// A Route is one of the classless routes that a client was given.
+type Route struct {
+	To     netip.Prefix `json:"to"`
+	Router netip.Addr   `json:"router"`
 }
 
 // Prefix is the address with its network's length.

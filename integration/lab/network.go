@@ -129,7 +129,8 @@ func (l *Lab) Plug(ctx context.Context, mac net.HardwareAddr) error {
 }
 
 // configure gives a link of the current namespace what a lease says: address
-// with mask and broadcast address, the first router as default route, and MTU.
+// with mask and broadcast address, the classless routes or else the first router
+// as default route, and MTU.
 func configure(link netlink.Link, lease Lease) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("setting the link up: %w", err)
@@ -157,7 +158,13 @@ func configure(link netlink.Link, lease Lease) error {
 	if err := netlink.AddrReplace(link, want); err != nil {
 		return fmt.Errorf("setting the address %s: %w", want.IPNet, err)
 	}
-	if len(lease.Routers) == 0 {
+	for _, r := range lease.Routes {
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipv4Address(r.To).IPNet, Gw: r.Router.AsSlice()}
+		if err := netlink.RouteReplace(route); err != nil {
+			return fmt.Errorf("setting the route to %s by %s: %w", r.To, r.Router, err)
+		}
+	}
+	if len(lease.Routes) > 0 || len(lease.Routers) == 0 {
 		return nil
 	}
 	route := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: lease.Routers[0].AsSlice()}
