@@ -168,7 +168,6 @@ var optionPeers = []struct {
 // Every option is on the wire as other servers put it there that were told the
 // same, or as its RFC prints it.
 func TestOptionsOfPeers(t *testing.T) {
-	t.Parallel()
 	cases := optionCases(t)
 	l := newLab(t)
 	startSite(t, l, optionsSite(cases))

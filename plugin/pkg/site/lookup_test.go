@@ -157,14 +157,14 @@ func TestOptionsForIsShared(t *testing.T) {
 	text.WriteString("devices: [{name: ct1, options: {routers: 192.0.2.5}}, {name: mr1}]\n")
 	s := mustParse(t, text.String())
 	a, b, ct1, mr1 := &s.Networks[0], &s.Networks[1], &s.Devices[0], &s.Devices[1]
-	plain := s.OptionsFor(a, nil)
+	plain, first := s.OptionsFor(a, nil), s.OptionsFor(a, nil, &s.Classes[1])
 	for name, same := range map[string]bool{
 		"again":                      s.OptionsFor(a, nil) == plain,
 		"a device without options":   s.OptionsFor(a, mr1) == plain,
 		"another network":            s.OptionsFor(b, nil) != plain,
 		"a device with options":      s.OptionsFor(a, ct1) != plain,
-		"a class":                    s.OptionsFor(a, nil, &s.Classes[1]) == s.OptionsFor(a, nil, &s.Classes[1]),
-		"another class":              s.OptionsFor(a, nil, &s.Classes[1]) != s.OptionsFor(a, nil, &s.Classes[2]),
+		"a class":                    s.OptionsFor(a, nil, &s.Classes[1]) == first,
+		"another class":              s.OptionsFor(a, nil, &s.Classes[2]) != first,
 		"two classes of one or none": s.OptionsFor(a, nil, &s.Classes[1], &s.Classes[200]) != s.OptionsFor(a, nil, &s.Classes[200]),
 	} {
 		if !same {
