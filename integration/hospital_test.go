@@ -82,7 +82,7 @@ func newHospital(t *testing.T, until time.Duration) *hospitalNet {
 	}
 	start(relay, "dhcrelay", "dhcrelay", "Sending on   Socket/fallback", "-4", "-d", "--no-pid", "-a", "-id", "ward0", "-iu", "up0", "192.0.2.2")
 	for name, n := range map[string]*lab.Namespace{"radiology": h.Client, "cardiology": h.ward, "home": h.home} {
-		h.captures[name] = start(n, "capture-"+name, "tshark", "Capturing on", "-l", "-n", "-i", lab.Link, "-f", "udp port 67 or udp port 68",
+		h.captures[name] = start(n, "capture-"+name, "dumpcap", "File: ", "-i", lab.Link, "-f", "udp port 67 or udp port 68",
 			"-w", filepath.Join(h.Dir, name+".pcap"))
 	}
 	h.change = time.Now().Add(until).Truncate(time.Second)
@@ -151,7 +151,7 @@ func rounds(t *testing.T, patients []*patient, by map[string]transport, do func(
 // clients' wires, and by what dhclient wrote.
 func TestHospital(t *testing.T) {
 	t.Parallel()
-	for _, program := range []string{"dhcrelay", "tshark", "dhclient"} {
+	for _, program := range []string{"dhcrelay", "tshark", "dumpcap", "dhclient"} {
 		needs(t, program)
 		if err := lab.Confined(program); err != nil {
 			t.Skip(err)
