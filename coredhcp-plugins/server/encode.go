@@ -79,7 +79,7 @@ func encode(b []byte, req, reply *dhcpv4.DHCPv4, limit int) (packet []byte, left
 		copy(b[start+offBootFile:start+offCookie-1], reply.BootFileName)
 	}
 	b = binary.BigEndian.AppendUint32(b, magicCookie)
-	for _, code := range l.codes {
+	for _, code := range l.codes() {
 		if l.where[code] == inOptions {
 			b = appendOption(b, code, reply.Options[code])
 		}
@@ -109,13 +109,17 @@ const (
 
 // layout says where the options of a message go.
 type layout struct {
-	codes    []uint8 // in order, without 52 and 82
-	backing  [256]uint8
+	ordered  [256]uint8 // the codes in order, without 52 and 82
+	count    int        // of them
 	where    [256]uint8
 	overload uint8 // value of option 52, 0 for none
 }
 
-// order fills l.codes.
+// codes are those of order. A slice of the array in a field of its own would have
+// the compiler put every layout on the heap.
+func (l *layout) codes() []uint8 { return l.ordered[:l.count] }
+
+// order puts the options in order.
 func (l *layout) order(options dhcpv4.Options, asked []byte) {
 	var waiting [256]bool
 	for code := range options {
@@ -124,11 +128,11 @@ func (l *layout) order(options dhcpv4.Options, asked []byte) {
 	for _, code := range [...]uint8{optPad, optOverload, optRelayAgent, optEnd} {
 		waiting[code] = false
 	}
-	l.codes = l.backing[:0]
 	add := func(code uint8) {
 		if waiting[code] {
 			waiting[code] = false
-			l.codes = append(l.codes, code)
+			l.ordered[l.count] = code
+			l.count++
 		}
 	}
 	add(optMessageType)
@@ -149,7 +153,7 @@ func (l *layout) order(options dhcpv4.Options, asked []byte) {
 // and returns the options that have none.
 func (l *layout) place(reply *dhcpv4.DHCPv4, room int) (left []uint8) {
 	var all, musts int
-	for _, code := range l.codes {
+	for _, code := range l.codes() {
 		n := optionSize(reply.Options[code])
 		all += n
 		if must(code) {
@@ -194,7 +198,7 @@ func (l *layout) fit(reply *dhcpv4.DHCPv4, room int, freeFile, freeName bool) (l
 		}
 	}
 next:
-	for _, code := range l.codes {
+	for _, code := range l.codes() {
 		if must(code) {
 			continue
 		}
@@ -224,7 +228,7 @@ func (l *layout) fill(b []byte, field uint8, options dhcpv4.Options) {
 	if field == inBootFile && l.overload&overloadBootFile == 0 || field == inServerName && l.overload&overloadServerName == 0 {
 		return
 	}
-	for _, code := range l.codes {
+	for _, code := range l.codes() {
 		if l.where[code] == field {
 			b = appendOption(b, code, options[code])
 		}
