@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -78,6 +79,43 @@ func BenchmarkFollow(b *testing.B) {
 			b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(i), "cpu-us/op")
 		})
 	}
+}
+
+// BenchmarkPublish takes over a site file in which all of 5,000 devices, which
+// always stand, have moved.
+func BenchmarkPublish(b *testing.B) {
+	var versions [2]*site.Site
+	for v := range versions {
+		s := manyDevices(5000)
+		for i := range s.Devices {
+			d := &s.Devices[i]
+			d.DHCP, d.Publish = false, site.PublishAlways
+			d.Addresses[0] = netip.AddrFrom4([4]byte{10, byte(v), byte(i >> 8), byte(i)})
+		}
+		versions[v] = s
+	}
+	store, err := zone.Open(filepath.Join(b.TempDir(), "zones"), zone.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer store.Close()
+	z, err := store.Zone(domain, func() ([]dns.RR, error) {
+		soa := soaOf(versions[0], domain)
+		soa.Serial = 1
+		return []dns.RR{soa}, nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	before, i := processorTime(b), 0
+	for b.Loop() {
+		if _, changed, err := publish(context.Background(), z, versions[i%2], false); err != nil || !changed {
+			b.Fatal(changed, err)
+		}
+		i++
+	}
+	b.ReportMetric(float64((processorTime(b)-before).Milliseconds())/float64(i), "cpu-ms/op")
 }
 
 func processorTime(b *testing.B) time.Duration {
