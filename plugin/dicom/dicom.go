@@ -151,6 +151,7 @@ func (d *Dicom) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) 
 	if result.Target != "" {
 		d.follow(ctx, w, r, m, result.Target)
 	}
+	leaveOut(w, r, m)
 	if err := w.WriteMsg(m); err != nil {
 		return dns.RcodeServerFailure, err
 	}
