@@ -7,10 +7,11 @@ TESTFLAGS ?=
 .DEFAULT_GOAL := build
 
 .PHONY: build
-build: ## build bin/coredns, bin/coredhcp and bin/dicomnam (the default)
+build: ## build bin/coredns, bin/coredhcp, bin/dicomnam and bin/corebuild (the default)
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/coredns ./build/coredns
 	$(GO) build -trimpath -o $(BIN)/coredhcp ./build/coredhcp
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/dicomnam ./build/dicomnam
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/corebuild ./build/cmd/corebuild
 
 .PHONY: demo
 demo: build ## watch a scanner get its address and be found (under 15 s once built)
@@ -18,15 +19,15 @@ demo: build ## watch a scanner get its address and be found (under 15 s once bui
 
 .PHONY: test
 test: ## run every test; those whose peer is not installed say so and skip
-	$(GO) test $(TESTFLAGS) $(CHECKED)
+	$(GO) test -timeout 40m $(TESTFLAGS) $(CHECKED)
 
 .PHONY: race
 race: ## run every test but the integration tests under the race detector
-	$(GO) test -race $$($(GO) list $(CHECKED) | grep -v /integration)
+	$(GO) test -timeout 60m -race $$($(GO) list $(CHECKED) | grep -v /integration)
 
 .PHONY: interop
 interop: build ## the tests that start real processes and real peers
-	$(GO) test -count=1 -v ./integration/...
+	$(GO) test -timeout 40m -count=1 -v ./integration/...
 
 .PHONY: lint
 lint: ## gofmt, go vet and golangci-lint (built from its pinned source the first time)
