@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -19,28 +20,30 @@ type datasync struct {
 	context uintptr    // aio_context_t
 	event   *os.File   // eventfd(2): counts the syncs that are over
 	raw     syscall.RawConn
+	few     atomic.Bool // see expect
 }
+
+// fewChanges is how many changes are synced by a thread that waits: then little else goes on that this would hold up, and
+// on a machine that is busy with other programs the answer comes sooner, for the kernel's worker has to wait its turn too.
+const fewChanges = 4
 
 // What <linux/aio_abi.h> has of structures and constants.
 type (
 	iocb struct {
-		data      uint64
-		key       uint32 // these two in the other order on big-endian machines; both zero here
-		flagsRW   int32
+		_         uint64    // what io_getevents hands back
+		_         [2]uint32 // key and flags
 		opcode    uint16
-		priority  int16
+		_         int16 // priority
 		fd        uint32
-		buffer    uint64
-		octets    uint64
-		offset    int64
+		_         [3]uint64 // buffer, octets, offset
 		_         uint64
 		flags     uint32
 		eventFile uint32
 	}
 	ioEvent struct {
-		data, iocb uint64
-		result     int64
-		_          int64
+		_      [2]uint64
+		result int64
+		_      int64
 	}
 )
 
@@ -81,10 +84,18 @@ func (s *datasync) close() error {
 	return errors.Join(s.event.Close(), s.destroy()) // and stays locked, so that it is not used any more
 }
 
+// expect is told how many changes the next sync is for.
+func (s *datasync) expect(changes int) {
+	if s != nil {
+		s.few.Store(changes < fewChanges)
+	}
+}
+
 // sync returns when the data that was written to the file is on stable storage, or with the reason why it is not. Where
-// the kernel does not take the request, while another is under way, and where s is nil, that is left to otherwise.
+// the kernel does not take the request, while another is under way, where few changes are expected, and where s is nil,
+// that is left to otherwise.
 func (s *datasync) sync(fd uintptr, otherwise func() error) error {
-	if s == nil || !s.mu.TryLock() {
+	if s == nil || s.few.Load() || !s.mu.TryLock() {
 		return otherwise()
 	}
 	var over ioEvent

@@ -87,6 +87,14 @@ func TestDatasyncOtherwise(t *testing.T) {
 	if err := s.sync(f.Fd(), otherwise); err != nil {
 		t.Errorf("sync after that: %v", err)
 	}
+	s.expect(fewChanges - 1)
+	if err := s.sync(f.Fd(), otherwise); !errors.Is(err, mark) {
+		t.Errorf("sync of few changes: %v", err)
+	}
+	s.expect(fewChanges)
+	if err := s.sync(f.Fd(), otherwise); err != nil {
+		t.Errorf("sync of more: %v", err)
+	}
 	if err := s.close(); err != nil {
 		t.Fatal(err)
 	}

@@ -287,6 +287,7 @@ func (s *store) write(writes *batch, sync bool) (doubt bool, err error) {
 		clear(s.wrongs)
 	}
 	sync = sync || len(s.unsynced)+len(writes.changes) > maxUnsynced
+	s.data.expect(len(writes.changes))
 	if err := d.commit(writes, sync); err != nil {
 		return true, err
 	}
