@@ -121,13 +121,16 @@ func (m *Manager) load() error {
 	wall := m.base
 	devices := map[string]*string{}
 	var bindings, idle, unpublished []*binding
+	var removals []loadedRemoval
 	pools := m.conf.pools // those that bindings may still be found in: they come in the order of addresses
 	one := func(key, value []byte) error {
 		var err error
 		switch {
 		case bytes.Equal(key, []byte{keyFormat}):
 		case bytes.HasPrefix(key, []byte{keyRemoval}):
-			err = m.loadRemoval(key, value)
+			var r loadedRemoval
+			r, err = m.loadRemoval(key, value)
+			removals = append(removals, r)
 		case bytes.HasPrefix(key, []byte{keyBinding}):
 			var b *binding
 			if b, err = m.loadBinding(key, value, wall, devices); err != nil {
@@ -169,6 +172,10 @@ func (m *Manager) load() error {
 		}
 	}
 	m.listAll(idle)
+	m.removals, m.names.chains = make(map[string]*removal, len(removals)), make(map[string]*chain, len(removals)+len(unpublished))
+	for _, r := range removals {
+		m.setRemoval(r.key, r.removal)
+	}
 	// A lease and a removal of what it shows cannot both be true: that the removal was done, or taken back, was lost.
 	t := m.now()
 	for _, r := range m.removals {
@@ -182,8 +189,8 @@ func (m *Manager) load() error {
 	for _, b := range unpublished {
 		m.names.settleBinding(m, b)
 	}
-	for key := range m.removals {
-		m.names.settleRemoval(m, key)
+	for _, r := range removals {
+		m.names.settleRemoval(m, r.key)
 	}
 	return nil
 }
@@ -239,17 +246,23 @@ func (m *Manager) longest(a netip.Addr, r *record) int64 {
 	return 0
 }
 
-func (m *Manager) loadRemoval(key, value []byte) error {
+// loadedRemoval is a removal and its key.
+type loadedRemoval struct {
+	key     string
+	removal *removal
+}
+
+func (m *Manager) loadRemoval(key, value []byte) (loadedRemoval, error) {
 	r, err := decodeRemoval(value)
 	if err != nil {
-		return err
+		return loadedRemoval{}, err
 	}
-	if k := r.key(); k != string(key) {
-		return fmt.Errorf("expected the removal of %q, %v, found that of key %q", r.name, r.addr, k)
+	k := r.key()
+	if k != string(key) {
+		return loadedRemoval{}, fmt.Errorf("expected the removal of %q, %v, found that of key %q", r.name, r.addr, k)
 	}
 	m.version = max(m.version, r.version)
-	m.setRemoval(string(key), &r)
-	return nil
+	return loadedRemoval{k, &r}, nil
 }
 
 // Reload replaces the configuration in one step, or returns all that is wrong with it and changes nothing. Leases that it

@@ -21,17 +21,19 @@ type nameQueue struct {
 	blocked map[netip.Addr][]*chain // the next change is about an address that is taken
 	signal  chan struct{}
 
-	count     int    // changes that wait
-	conflicts int    // of these: those whose trouble is a conflict
-	held      string // why none is made at present; "" if nothing is known against it
-	ages      []aged // changes in the order in which they came, some of which are over
+	slab      []chain // those that were not made yet
+	count     int     // changes that wait
+	conflicts int     // of these: those whose trouble is a conflict
+	held      string  // why none is made at present; "" if nothing is known against it
+	ages      []aged  // changes in the order in which they came, some of which are over
 }
 
 // chain is the changes of one name.
 type chain struct {
 	name    string
 	waiting []waiting
-	taken   bool // one is out, inFlight
+	first   [1]waiting // room for what is waiting mostly
+	taken   bool       // one is out, inFlight
 	flight  NameChange
 
 	behind netip.Addr // the address that it is blocked by, if valid
@@ -104,7 +106,11 @@ func (q *nameQueue) settleRemoval(m *Manager, key string) {
 func (q *nameQueue) add(m *Manager, name string, w waiting) *chain {
 	c := q.chains[name]
 	if c == nil {
-		c = &chain{name: name}
+		if len(q.slab) == 0 {
+			q.slab = make([]chain, 32)
+		}
+		c, q.slab = &q.slab[0], q.slab[1:]
+		c.name, c.waiting = name, c.first[:0]
 		q.chains[name] = c
 	}
 	c.waiting = append(c.waiting, w)
