@@ -45,7 +45,7 @@ func parse(args []string) (*arguments, error) {
 		zone := "."
 		if left, right, found := strings.Cut(value, "="); found {
 			if _, ok := dns.IsDomainName(left); !ok || left == "" || right == "" {
-				return nil, fmt.Errorf("%s: expected %s=ZONE=VALUE with the name of a zone, as in %s=2.0.192.in-addr.arpa=...", arg, name, name)
+				return nil, fmt.Errorf("%s: expected %s=ZONE=VALUE with the name of a zone, as in %s=2.0.192.in-addr.arpa=VALUE", arg, name, name)
 			}
 			zone, value = dns.CanonicalName(left), right
 		}

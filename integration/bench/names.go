@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -80,7 +81,7 @@ func (b *bench) measureStack(ctx context.Context, s *runningStack, ours bool) er
 // namesOf has clients take leases, each one after another, and ask for each name until it is there. An elapsed time is
 // that of all together.
 func (b *bench) namesOf(ctx context.Context, s *runningStack, first, clients, each int) (forward, reverse *sample, err error) {
-	hub, err := b.newNameHub(s)
+	hub, err := b.newNameHub()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -254,12 +255,8 @@ func awaitAnswer(ctx context.Context, r *lab.Resolver, name string, qtype uint16
 	defer cancel()
 	for {
 		m, err := r.Ask(ctx, name, qtype)
-		if err == nil {
-			for _, rr := range m.Answer {
-				if right(rr) {
-					return time.Now(), nil
-				}
-			}
+		if err == nil && slices.ContainsFunc(m.Answer, right) {
+			return time.Now(), nil
 		}
 		if ctx.Err() != nil {
 			return time.Time{}, fmt.Errorf("no %s", dns.TypeToString[qtype])

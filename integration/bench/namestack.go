@@ -248,7 +248,7 @@ type nameHub struct {
 	waiting map[uint32]chan []byte // by transaction
 }
 
-func (b *bench) newNameHub(s *runningStack) (*nameHub, error) {
+func (b *bench) newNameHub() (*nameHub, error) {
 	h := &nameHub{waiting: make(map[uint32]chan []byte)}
 	h.exchangeLoad = b.load()
 	h.named = true

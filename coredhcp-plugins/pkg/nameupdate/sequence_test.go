@@ -75,7 +75,7 @@ func TestSequences(t *testing.T) {
 		delA      = "IN DHCID ours | NONE A 192.0.2.101"
 		delName   = "IN DHCID ours, NONE A, NONE AAAA | ANY ANY" //nolint:dupword // class and type
 		delDHCID  = "IN DHCID ours, NONE A, NONE AAAA | ANY DHCID"
-		dynamic   = "ANY ANY, ANY DHCID | ANY A, ANY DHCID, IN A 192.0.2.101, IN DHCID ours" //nolint:dupword // class and type
+		dynamic   = "ANY ANY, ANY DHCID | ANY A, ANY DHCID, IN A 192.0.2.101, IN DHCID ours"
 		setPTR    = " | ANY PTR, ANY DHCID, IN PTR pc1.example.org., IN DHCID ours"
 		delPTR    = "IN PTR pc1.example.org. | ANY PTR, ANY DHCID"
 	)

@@ -234,10 +234,8 @@ func TestResolver(t *testing.T) {
 		r.resolver = &resolver{up: &upstream{name: "192.0.2.53:53", servers: []exchanger{known}}, known: make(map[string]primaryEntry)}
 		for range 2 {
 			u, err := r.of(t.Context(), name)
-			got := ""
-			if err != nil {
-				got = err.Error()
-			} else {
+			got := fmt.Sprint(err)
+			if err == nil {
 				got = u.name
 			}
 			if err == nil && got != want || !strings.Contains(got, want) {
