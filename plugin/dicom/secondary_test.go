@@ -253,7 +253,7 @@ func TestSecondaries(t *testing.T) {
 			const updates, clients = 10_000, 48
 			// Not as fast as it goes, so that the journal reaches back to what a busy
 			// secondary has; many at a time all the same.
-			const pace = 400 * time.Microsecond
+			const pace = 800 * time.Microsecond
 			began := time.Now()
 			var wg sync.WaitGroup
 			for c := range clients {
