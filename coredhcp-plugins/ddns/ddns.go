@@ -110,6 +110,9 @@ func (d *DDNS) Start(ctx context.Context) (err error) {
 		return err
 	}
 	r := &running{leases: leases, done: make(chan error, 2)}
+	if leases != nil {
+		leases.Publish() // before the first packet is read
+	}
 	ctx, d.stop = context.WithCancel(ctx)
 	if leases == nil {
 		if r.leases, err = lease.Open(d.args.database, config(d.site.Current()), lease.Options{Logger: d.log}); err != nil {

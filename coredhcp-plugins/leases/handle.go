@@ -35,6 +35,7 @@ type transaction struct {
 	*server.Exchange
 	query   lease.Query
 	marks   site.Marks
+	naming  naming
 	site    *site.Site // as it was when the message came
 	classes []*site.Class
 	label   string // of the message type, for metrics and logs
@@ -54,7 +55,8 @@ func (l *Leases) Handle(ctx context.Context, x *server.Exchange) server.Verdict 
 	t := transaction{Exchange: x, site: l.site.Current(), label: typeLabels[x.Request.MessageType()], began: time.Now().Round(0)}
 	t.marks = marksOf(x.Request)
 	t.classes = t.site.ClassesOf(t.marks)
-	t.query = query(x, &t.marks, t.classes)
+	t.naming = namingOf(x.Request)
+	t.query = query(x, &t.marks, t.classes, &t.naming)
 	var commit *lease.Commit
 	if x.Holds() { // the reply waits for the disk, not this goroutine
 		t.query.Ahead = func(c *lease.Commit) {
@@ -192,17 +194,21 @@ func (l *Leases) grant(t *transaction, a lease.Answer) server.Verdict {
 	if network == nil {
 		return l.silence(t, "network is gone", nil) // a reload has just taken it away
 	}
-	hostname := a.Lease.Name
 	device := s.DeviceByName(a.Lease.Device)
-	if device != nil {
-		hostname = device.Hostname
-	}
 	t.Reply.YourIPAddr = a.Lease.Address.AsSlice()
 	asked := askedBy(t.Request)
+	hostname := hostnameOf(t, &a, s, device, asked)
+	told := hostname // by option 12
+	if t.naming.fqdn && !asked.lists(dhcpv4.OptionHostName) {
+		told = "" // option 81 tells it
+	}
 	if t.Request.MessageType() != dhcpv4.MessageTypeNone {
 		setTimes(t.Reply, asked, a.Duration)
 	}
-	l.configure(t, s, network, device, asked, hostname)
+	l.configure(t, s, network, device, asked, told)
+	if t.Request.MessageType() != dhcpv4.MessageTypeNone {
+		l.answerFQDN(t, &a, network, device, hostname)
+	}
 	l.tell(t, &a, network)
 	return server.Continue
 }

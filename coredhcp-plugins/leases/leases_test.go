@@ -116,8 +116,8 @@ func TestLease(t *testing.T) {
 		host    string
 	}{
 		{"a fixed address, and the device's own options", 0x01, nil, "192.0.2.11", time.Hour, "192.0.2.254", "ct1"},
-		{"a pool address, without the one that a device has", 0x02, nil, "192.0.2.101", time.Hour, "192.0.2.1", ""},
-		{"through a relay, of its network, for ever", 0x03, []dhcpv4.Modifier{relayed}, "198.51.100.10", 0xffffffff * time.Second, "", ""},
+		{"a pool address, without the one that a device has", 0x02, nil, "192.0.2.101", time.Hour, "192.0.2.1", "dhcp-192-0-2-101"},
+		{"through a relay, of its network, for ever", 0x03, []dhcpv4.Modifier{relayed}, "198.51.100.10", 0xffffffff * time.Second, "", "dhcp-198-51-100-10"},
 		{"the name that the client gives itself", 0x04, []dhcpv4.Modifier{relayed, dhcpv4.WithOption(dhcpv4.OptHostName("ws4"))}, "198.51.100.11", 0xffffffff * time.Second, "", "ws4"},
 	}
 	l := start(t, dir)

@@ -39,19 +39,22 @@ func TestHostname(t *testing.T) {
 		{"option 81 before option 12", []dhcpv4.Modifier{host("ws7"), fqdn(1, "ws8.example.org")}, "ws8"},
 		{"option 81 in wire form", []dhcpv4.Modifier{fqdn(5, "\x03ws8\x07example\x03org\x00")}, "ws8"},
 		{"option 81 in wire form, partial", []dhcpv4.Modifier{fqdn(5, "\x03ws8")}, "ws8"},
+		{"option 81 of Windows: ASCII, partial, with a trailing zero", []dhcpv4.Modifier{fqdn(0, "PC7\x00")}, "pc7"},
+		{"option 81 in wire form, in another domain", []dhcpv4.Modifier{fqdn(5, "\x03PC7\x06clinic\x07example\x03com\x00")}, "pc7"},
+		{"option 81 in wire form, an escaped dot", []dhcpv4.Modifier{fqdn(5, "\x04ws.8\x00")}, "ws"},
 		{"option 81 truncated", []dhcpv4.Modifier{fqdn(5, "\x3fws8")}, ""},
 		{"option 81 pointing at itself", []dhcpv4.Modifier{fqdn(5, "\xc0\x00")}, ""},
 		{"option 81 without a name: option 12 does not count", []dhcpv4.Modifier{host("ws7"), fqdn(1, "")}, ""},
-		{"option 81 too short", []dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptGeneric(dhcpv4.OptionFQDN, []byte{1, 255}))}, ""},
-		{"space", []dhcpv4.Modifier{host("my pc")}, ""},
-		{"hyphen in front", []dhcpv4.Modifier{host("-a")}, ""},
-		{"not ASCII", []dhcpv4.Modifier{host("rönt")}, ""},
+		{"option 81 too short to be one", []dhcpv4.Modifier{host("ws7"), dhcpv4.WithOption(dhcpv4.OptGeneric(dhcpv4.OptionFQDN, []byte{1, 255}))}, "ws7"},
+		{"space", []dhcpv4.Modifier{host("my pc")}, "my-pc"},
+		{"hyphen in front", []dhcpv4.Modifier{host("-a")}, "a"},
+		{"not ASCII", []dhcpv4.Modifier{host("rönt")}, "r-nt"},
 		{"wildcard", []dhcpv4.Modifier{host("*")}, ""},
-		{"too long", []dhcpv4.Modifier{host("a123456789a123456789a123456789a123456789a123456789a123456789abcd")}, ""},
+		{"too long", []dhcpv4.Modifier{host("a123456789a123456789a123456789a123456789a123456789a123456789abcd")}, "a123456789a123456789a123456789a123456789a123456789a123456789abc"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := hostname(message(t, tt.options...)); got != tt.want {
+			if got := namingOf(message(t, tt.options...)).label; got != tt.want {
 				t.Errorf("hostname = %q, want %q", got, tt.want)
 			}
 		})
@@ -63,7 +66,7 @@ func FuzzHostname(f *testing.F) {
 	f.Add([]byte("\x05\xff\xff\x03ws7\xc0\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m := &dhcpv4.DHCPv4{Options: dhcpv4.Options{dhcpv4.OptionFQDN.Code(): data}}
-		if got := hostname(m); got != "" && !isHostLabel(got) {
+		if got := namingOf(m).label; got != lease.Label(got) {
 			t.Errorf("hostname = %q, which is no host name", got)
 		}
 	})
@@ -71,7 +74,8 @@ func FuzzHostname(f *testing.F) {
 
 func queryOf(x *server.Exchange) lease.Query {
 	marks := marksOf(x.Request)
-	return query(x, &marks, nil)
+	name := namingOf(x.Request)
+	return query(x, &marks, nil, &name)
 }
 
 func TestQuery(t *testing.T) {

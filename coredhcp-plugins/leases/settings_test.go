@@ -1,6 +1,7 @@
 package leases
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
 )
 
@@ -137,9 +139,9 @@ devices:
 		says []dhcpv4.Modifier
 		want string // dns, log, router, smtp, tftp, host name
 	}{
-		{"site and network", 0x10, nil, "31 31 34 31 network "},
-		{"class over site, network over class", 0x11, []dhcpv4.Modifier{vendorClass("Phone")}, "31 32 34 32 network "},
-		{"a later class over an earlier", 0x12, []dhcpv4.Modifier{vendorClass("Phone"), desk}, "31 32 34 33 network "},
+		{"site and network", 0x10, nil, "31 31 34 31 network dhcp-192-0-2-100"},
+		{"class over site, network over class", 0x11, []dhcpv4.Modifier{vendorClass("Phone")}, "31 32 34 32 network dhcp-192-0-2-101"},
+		{"a later class over an earlier", 0x12, []dhcpv4.Modifier{vendorClass("Phone"), desk}, "31 32 34 33 network dhcp-192-0-2-102"},
 		{"device over all", 0x01, []dhcpv4.Modifier{vendorClass("Phone"), desk}, "31 32 34 33 device ct1"},
 		{"a device that is always published is told its name", 0x03, nil, "31 31 34 31 network ct3"},
 		{"a device's host-name", 0x02, nil, "31 31 34 31 network scanner"},
@@ -173,7 +175,7 @@ devices:
 		name  string
 		says  dhcpv4.Modifier
 		want  string // "" for any of the pool
-		named string
+		named string // "" for what is generated
 	}{
 		{"circuit", information("eth0/7", ""), "192.0.2.21", "plug"},
 		{"circuit on another switch", information("eth0/9", "switch-a"), "", ""},
@@ -190,8 +192,8 @@ devices:
 			if a := yours(ack); tt.want != "" && a != addr(tt.want) || tt.want == "" && !within(a, "192.0.2.100", "192.0.2.199") {
 				t.Errorf("got %s, want %q", a, tt.want)
 			}
-			if got := ack.HostName(); got != tt.named {
-				t.Errorf("is told that it is %q, want %q", got, tt.named)
+			if got, want := ack.HostName(), cmp.Or(tt.named, lease.GeneratedLabel(yours(ack))); got != want {
+				t.Errorf("is told that it is %q, want %q", got, want)
 			}
 		})
 	}

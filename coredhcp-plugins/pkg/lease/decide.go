@@ -14,8 +14,9 @@ type asker struct {
 	keyBuf      [2 + maxIdentifier]byte
 	reservation *Reservation // of its device, or nil
 	t           moment
-	ended       bool // a lease was ended together with the Nak
-	infinite    bool // its lease does not end
+	ended       bool   // a lease was ended together with the Nak
+	infinite    bool   // its lease does not end
+	label       string // of its own name, "" if it has none (see Manager.name)
 }
 
 // ask begins a decision. There is one at a time, so there is one asker. Caller holds mu.
@@ -100,7 +101,7 @@ func (m *Manager) Discover(ctx context.Context, q Query) (Answer, error) {
 	r := m.draw(w, n, a, m.bindings[a])
 	l := m.lease(a, &r, w.t)
 	l.State = Offered
-	return Answer{Kind: Offer, Lease: l, Duration: r.duration()}, nil
+	return Answer{Kind: Offer, Lease: l, Duration: r.duration(), Label: w.label}, nil
 }
 
 // Request answers a DHCPREQUEST by what RFC 2131 section 4.3.2 says of the state that the client is in: SELECTING with a
@@ -411,33 +412,6 @@ func (m *Manager) draw(w *asker, n *network, a netip.Addr, b *binding) record {
 	return r
 }
 
-// name is what DNS shall show for the lease, and whether it is a site device's name. A client that says nothing keeps the
-// name that it has, and so does one that says another so often that DNS cannot follow.
-func (m *Manager) name(w *asker, n *network, a netip.Addr, same bool, old *record) (name string, owned bool) {
-	if r := w.reservation; r != nil {
-		if !r.Publish {
-			return "", false
-		}
-		return r.Hostname, r.Hostname != ""
-	}
-	present := ""
-	if same && !old.owned {
-		present = old.name
-	}
-	if label := cleanLabel(w.Hostname); label != "" && m.conf.domain != "" {
-		name = label + "." + m.conf.domain
-		if name != present && m.chosen[a] >= maxRemovals {
-			name = present
-		}
-	} else if w.Hostname == "" {
-		name = present
-	}
-	if _, taken := m.conf.hostnames[name]; taken || len(name) > 254 || name != present && n.takes() && len(m.shared[name]) >= maxShared {
-		return "", false
-	}
-	return name, false
-}
-
 // grant gives the address to the client and ends what else it holds on the same wire. It does not fail; it is undone if
 // it cannot be committed. Caller holds mu and submits.
 func (m *Manager) grant(w *asker, a netip.Addr) Answer {
@@ -478,7 +452,7 @@ func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 	if o := m.offers.of(a); o != nil {
 		m.withdraw(o)
 	}
-	return Answer{Kind: Ack, Lease: m.lease(a, &r, w.t), Duration: r.duration()}
+	return Answer{Kind: Ack, Lease: m.lease(a, &r, w.t), Duration: r.duration(), Label: w.label}
 }
 
 // finish takes a binding from its client: with it goes its name. Caller holds mu and submits.

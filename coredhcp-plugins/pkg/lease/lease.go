@@ -139,7 +139,8 @@ type Query struct {
 	Requested      netip.Addr    // option 50; zero if there is none
 	ClientAddr     netip.Addr    // ciaddr; zero or 0.0.0.0 if there is none
 	LeaseTime      time.Duration // option 51; zero if there is none
-	Hostname       string        // the client's own host name, one label; "" if there is none
+	Hostname       string        // the client's own host name, one label (see Label); "" if there is none
+	NoNames        bool          // the client wants nothing of itself in DNS (RFC 4702 section 2.1); a device of the site has no say
 	Classes        []string      // the site's classes that the client is in
 	CircuitID      string        // option 82 sub-option 1, raw octets; "" if there is none
 	RemoteID       string        // option 82 sub-option 2, raw octets; "" if there is none
@@ -167,6 +168,7 @@ type Answer struct {
 	Kind     Kind
 	Lease    Lease         // of an Offer or Ack; its Network and Device tell which options apply
 	Duration time.Duration // of an Offer or Ack: option 51; Infinite for a lease that never ends
+	Label    string        // of an Offer or Ack: the client's own name, if it may have it, also where Lease has none for DNS; "" if not
 	Reason   string        // of Silent or Nak, for the log: why
 }
 

@@ -37,6 +37,7 @@ type Manager struct {
 	wake      chan struct{}             // tells Run of something sooner than it waits for
 	committed chan struct{}             // closed when the committer ends
 	writing   atomic.Pointer[time.Time] // when the committer began to write what it is writing; nil: nothing
+	publishes atomic.Bool               // names go into DNS
 
 	mu            sync.Mutex // guards all below
 	asker         asker      // whom it is decided about
