@@ -23,6 +23,7 @@
 //   - lane.go, workers.go: where all plugins say that they never wait (see
 //     [Prompt]), the goroutine that reads works on a request itself; else one of a
 //     fixed number of workers does, always the same for one client;
+//   - again.go: what has to wait for the network is put aside, and worked on again;
 //   - decode.go: the packet is checked, option overload (52) is undone, and the
 //     rest is parsed into the type of CoreDHCP's library;
 //   - chain.go: the plugins, in the order of the configuration file;

@@ -46,7 +46,9 @@ func (l *lane) work(ctx context.Context, r *received) {
 		s.malformed(r.from, err)
 		return
 	}
-	s.metrics.received.of(req).Inc()
+	if !r.again {
+		s.metrics.received.of(req).Inc()
+	}
 	i, t, ok := s.interfaces.byIndex(r.iface)
 	if !ok {
 		i = &netInterface{index: r.iface} // gone since; the reply may still get out
@@ -55,6 +57,10 @@ func (l *lane) work(ctx context.Context, r *received) {
 	clear(l.options)
 	x.options = l.options
 	reply := s.answer(ctx, x)
+	if x.again != nil { // nothing is decided yet
+		x.again.keep(s, r)
+		return
+	}
 	for _, l := range s.chain {
 		if o, ok := l.plugin.(Observer); ok {
 			o.Observe(x, reply)

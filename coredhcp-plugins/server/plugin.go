@@ -127,6 +127,7 @@ type Exchange struct {
 	options dhcpv4.Options // for the reply, from one exchange to the next; nil: none yet
 	holds   bool
 	commit  Commit // nil: the reply is ready
+	again   *Again // not nil: there is no reply yet
 }
 
 // Holds says whether Hold can be used: not in a stock CoreDHCP, whose replies

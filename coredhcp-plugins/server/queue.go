@@ -28,6 +28,7 @@ type received struct {
 	iface    int        // index of the interface
 	listener *listener
 	at       time.Time // when it was read
+	again    bool      // it was worked on before, see Again
 }
 
 // queue holds packets that wait, in the order in which they came. DISCOVERs may
@@ -56,6 +57,9 @@ func (q *queue) push(r received) bool {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed {
+		return true // and is dropped: only an Again comes so late
+	}
 	if q.ring.length >= limit {
 		return false
 	}

@@ -35,6 +35,7 @@ type Server struct {
 	lines      struct{ malformed, overflow, panicked, read, send *Limited }
 	metrics    *metrics
 	options    Options
+	workers    *workers       // set before the first packet is read
 	holding    sync.WaitGroup // answers that wait for a commit
 	held       atomic.Int64   // how many exchanges wait for one
 
@@ -298,6 +299,7 @@ func (s *Server) serve4(ctx, life context.Context) (err error) {
 			l.out.flush() // the next one may take long
 		}
 	})
+	s.workers = w
 	s.watch(w.queues...)
 	var readers sync.WaitGroup
 	for i, a := range addresses {
