@@ -26,9 +26,9 @@ when the command returns. An address without an active lease is an error.`,
 func unquarantineCommand() *cobra.Command {
 	return addressCommand(control.Unquarantine, &cobra.Command{
 		Use:   "unquarantine ADDRESS",
-		Short: "Free an address that a client declined",
-		Long: `Free an address that a client declined because it found another machine there, once
-that machine is gone. Without this it is free after the network's decline-time. It
+		Short: "Free an address that another machine used",
+		Long: `Free an address that rests because a client, or the server, found another machine
+there, once that machine is gone. Without this it is free after the network's decline-time. It
 is on stable storage when the command returns. An address that does not rest is an
 error.`,
 		Example: "  dicomnam unquarantine 192.0.2.100",

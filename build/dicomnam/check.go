@@ -34,9 +34,6 @@ else stands there is for the servers to judge.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, warnings, err := site.Load(args[0])
-			if err == nil {
-				warnings = append(warnings, s.Inert()...)
-			}
 			var f findings
 			f.site(warnings, true)
 			if wrong, ok := errors.AsType[site.Errors](err); ok {

@@ -28,8 +28,10 @@ func leasesCommand() *cobra.Command {
 		Short: "List the leases of a running coredhcp",
 		Long: `List the leases of a running coredhcp in the order of their addresses, as they
 were on disk at one moment: also those that ended, for as long as nobody else got
-the address. A lease is active, expired, released or declined (the client found
-another machine at the address, which rests until the time that is shown).
+the address. A lease is active, expired, released, declined (the client found
+another machine at the address, which rests until the time that is shown) or in
+conflict (the server found that machine before any client got the address; it is
+the CLIENT that is shown, 00:00:00:00:00:00 where only its echo was heard).
 
 DNS says what became of the name: shown; waiting, to be told soon; failed, DNS was
 told and did not take it, or did not answer; conflict, the name is somebody else's;

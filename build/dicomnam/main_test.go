@@ -76,7 +76,7 @@ func TestReadmeExample(t *testing.T) {
 func TestCheckTellsEverything(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "site.yaml")
 	content := `domain: imaging.example.org
-networks: [{name: a, subnet: 192.0.2.0/24, probe: arp}]
+networks: [{name: a, subnet: 192.0.2.0/24, options: {routers: [203.0.113.1]}}]
 devices:
   - {name: ct1, hardware-address: "00:00:5e:00:53:01", address: 203.0.113.9}
   - {name: ct2, hardware-address: "00:00:5e:00:53:01", applications: [{ae-title: 'A\B', port: 104}]}
@@ -97,7 +97,7 @@ devices:
 	if err := os.WriteFile(path, []byte(strings.Join(strings.SplitAfter(content, "\n")[:2], "")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, stderr, err := run("check", path); err != nil || !strings.Contains(stderr, "probe has no effect in this version (warning)") {
+	if _, stderr, err := run("check", path); err != nil || !strings.Contains(stderr, "the router 203.0.113.1 is not inside the subnet 192.0.2.0/24 (warning)") {
 		t.Errorf("check: %v\n%s", err, stderr)
 	}
 }

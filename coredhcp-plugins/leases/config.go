@@ -36,6 +36,7 @@ func network(n *site.Network) lease.Network {
 		MaxLeaseTime:  n.MaxLeaseTime,
 		DeclineTime:   n.DeclineTime,
 		Authoritative: n.Authoritative,
+		Probe:         n.Probe != site.ProbeNone,
 		DDNS:          n.DDNS.Mode != site.DDNSOff,
 		Names:         lease.NamePolicy{Mode: nameModes[n.DDNS.Mode], Forward: names[n.DDNS.Forward], Reverse: names[n.DDNS.Reverse]},
 	}

@@ -103,7 +103,7 @@ func TestControlLeases(t *testing.T) {
 		{"device without a lease", control.Filter{Device: "oldmr"}, nil, ""},
 		{"no such network", control.Filter{Network: "Radiology"}, nil, `network "Radiology": there is none of this name in the site file`},
 		{"no such device", control.Filter{Device: "ct"}, nil, `device "ct": there is none of this name in the site file, and no lease of it`},
-		{"no such state", control.Filter{State: "offered"}, nil, `state "offered": expected one of active, declined, expired, released`},
+		{"no such state", control.Filter{State: "offered"}, nil, `state "offered": expected one of active, conflict, declined, expired, released`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 // lines are those that any stranger can cause; each has its own limit, so that
 // none hides another.
 type lines struct {
-	leased, released, naked, declined, full, crowded, failed *server.Limited
+	leased, released, naked, declined, conflict, full, crowded, failed *server.Limited
 }
 
 func newLines() lines {
@@ -25,7 +25,7 @@ func newLines() lines {
 	ordinary := func() *server.Limited { return server.NewLimitedTo(2000, time.Second) }
 	return lines{
 		leased: ordinary(), released: ordinary(),
-		naked: server.NewLimited(), declined: server.NewLimited(), full: server.NewLimited(), crowded: server.NewLimited(),
+		naked: server.NewLimited(), declined: server.NewLimited(), conflict: server.NewLimited(), full: server.NewLimited(), crowded: server.NewLimited(),
 		failed: server.NewLimited(),
 	}
 }
@@ -46,7 +46,8 @@ type transaction struct {
 // Accepts says which messages clients' addresses depend on.
 func (l *Leases) Accepts(t dhcpv4.MessageType) bool { return typeLabels[t] != "" }
 
-// Prompt says that Handle only decides.
+// Prompt says that Handle only decides: while an address is tried nobody waits, and
+// the message is worked on again when it is known.
 func (l *Leases) Prompt() bool { return true }
 
 // Handle answers one message, or sets x.Reply to nil where RFC 2131 wants
@@ -66,10 +67,18 @@ func (l *Leases) Handle(ctx context.Context, x *server.Exchange) server.Verdict 
 	}
 	switch x.Request.MessageType() {
 	case dhcpv4.MessageTypeDiscover:
-		a, err := l.manager.Discover(ctx, t.query)
+		a, later, err := l.decide(ctx, &t, l.manager.Discover)
+		if later {
+			t.Reply = nil
+			return server.Stop
+		}
 		return l.answer(&t, a, err)
 	case dhcpv4.MessageTypeRequest:
-		a, err := l.manager.Request(ctx, t.query)
+		a, later, err := l.decide(ctx, &t, l.manager.Request)
+		if later {
+			t.Reply = nil
+			return server.Stop
+		}
 		t.commit = commit
 		return l.answer(&t, a, err)
 	case dhcpv4.MessageTypeNone:

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,9 @@ type Leases struct {
 	metrics  *metrics
 	lines    lines
 
+	prober      *prober
+	cannotProbe sync.Map // networks of which it was said that their addresses cannot be tried
+
 	unwritten atomic.Pointer[error] // why the last changes could not be written; nil: they were
 
 	manager *lease.Manager
@@ -66,7 +70,7 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 			return nil, fmt.Errorf("%s= is missing: expected %s", key, usage)
 		}
 	}
-	l := &Leases{database: values["database"], host: host, log: host.Logger(name), lines: newLines()}
+	l := &Leases{database: values["database"], host: host, log: host.Logger(name), lines: newLines(), prober: newProber()}
 	for key, bound := range map[string]*int{"max-per-port": &l.bounds.perPort, "max-per-network": &l.bounds.perNetwork} {
 		v, given := values[key]
 		if !given {
@@ -132,6 +136,7 @@ func ready(unwritten *error, writing time.Duration) error {
 // Close ends expiry and closes the database.
 func (l *Leases) Close() error {
 	l.stop()
+	l.prober.close()
 	return errors.Join(<-l.expiry, l.manager.Close())
 }
 

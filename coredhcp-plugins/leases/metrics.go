@@ -52,12 +52,14 @@ var reasonLabels = map[string]string{
 	"no record of this client":                                 "unknown_client",
 	"BOOTP client without a reservation":                       "unknown_client",
 	"no free address is reserved for this BOOTP client":        "not_available",
+	lease.ReasonTrying:                                         "trying",
 }
 
 // metrics are what the plugin counts and measures.
 type metrics struct {
 	answers             *prometheus.CounterVec
 	exhausted, declines *prometheus.CounterVec
+	probes              *prometheus.CounterVec
 	commitSeconds       prometheus.Histogram
 	commitTransactions  prometheus.Histogram
 	commitFailures      prometheus.Counter
@@ -77,6 +79,7 @@ func newMetrics(host *server.Host) (*metrics, error) {
 		answers:   counter("answers_total", "Messages by type, by the kind of the answer (offer, ack, nak, silent) and by the reason for it.", "type", "kind", "reason"),
 		exhausted: counter("exhausted_total", "DISCOVERs that got no answer because no address was free, by the network they came from.", "network"),
 		declines:  counter("declines_total", "Addresses that clients found in use by another machine, by network.", "network"),
+		probes:    counter("probes_total", "Addresses that were tried before a client got them, by network and by result (free, conflict, skipped, unsent).", "network", "result"),
 		commitSeconds: histogram("commit_seconds", "Time until a group of lease changes was on stable storage.",
 			prometheus.ExponentialBuckets(0.0001, 2, 16)), // 0.1 ms to 3.3 s
 		commitTransactions: histogram("commit_transactions", "Lease changes that shared one write to stable storage.",
@@ -85,7 +88,7 @@ func newMetrics(host *server.Host) (*metrics, error) {
 			Name: "commit_failures_total", Help: "Groups of lease changes that could not be written; none of them was answered."}),
 	}
 	for _, c := range []prometheus.Collector{
-		m.answers, m.exhausted, m.declines, m.commitSeconds, m.commitTransactions, m.commitFailures, pools{host},
+		m.answers, m.exhausted, m.declines, m.probes, m.commitSeconds, m.commitTransactions, m.commitFailures, pools{host},
 	} {
 		if err := host.Metrics().Register(c); err != nil {
 			return nil, fmt.Errorf("registering metrics: %w", err)

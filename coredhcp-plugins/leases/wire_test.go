@@ -161,7 +161,8 @@ func newWireWith(t testing.TB, text string) *wire {
 	}
 	ifi, err := net.InterfaceByName(far)
 	w.must(err)
-	w.conn, err = packet.Listen(ifi, packet.Raw, unix.ETH_P_IP, nil)
+	// Everything, since a bridge that the far end may be a port of leaves nothing else.
+	w.conn, err = packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, nil)
 	w.must(err)
 	t.Cleanup(func() { _ = w.conn.Close() })
 	go w.read()
@@ -234,7 +235,7 @@ func (w *wire) read() {
 			continue
 		}
 		m, err := dhcpv4.FromBytes(udp.Payload)
-		if err != nil {
+		if err != nil || m.OpCode != dhcpv4.OpcodeBootReply {
 			continue
 		}
 		w.got <- reply{m, udp.Payload, eth.DstMAC,

@@ -20,9 +20,6 @@ func (f *SiteFile) Current() *site.Site { return f.current.Load() }
 
 func (f *SiteFile) load(log *slog.Logger) error {
 	s, warnings, err := site.Load(f.path)
-	if err == nil {
-		warnings = append(warnings, s.Inert()...)
-	}
 	for _, w := range warnings {
 		log.Warn(w.String())
 	}

@@ -26,10 +26,11 @@ const (
 	Expired  = "expired"  // the client let its time run out; free
 	Released = "released" // the client gave it back, or an administrator ended it; free
 	Declined = "declined" // another machine uses the address; it rests until Expires
+	Conflict = "conflict" // as Declined, found by the server itself; the client is that machine, all zeros if it is not known
 )
 
 // States lists what a Lease can be in.
-func States() []string { return []string{Active, Declined, Expired, Released} }
+func States() []string { return []string{Active, Conflict, Declined, Expired, Released} }
 
 // Filter are the arguments of Leases. What is "" allows everything.
 type Filter struct {

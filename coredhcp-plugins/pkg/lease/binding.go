@@ -24,6 +24,7 @@ type record struct {
 	published  bool
 	owned      bool       // name is that of a site device
 	shows      Directions // that DNS may show of name
+	conflict   bool       // Declined, by this server
 }
 
 // binding is an address that is or was in use. There is one for each such address, for as long as the Manager lives; it
@@ -59,7 +60,7 @@ func (r *record) resting(el int64) bool { return r.state == Declined && r.end > 
 func (r *record) ending() bool { return (r.state == Active || r.state == Declined) && r.end != never }
 
 // known says whether the client can find the binding as its own: not the address that it declined.
-func (r *record) known() bool { return r.state != 0 && r.state != Declined }
+func (r *record) known() bool { return r.state != 0 && r.state != Declined && r.client != nobody }
 
 // moment is one point in time in both clocks.
 type moment struct {
@@ -92,6 +93,9 @@ func (m *Manager) lease(a netip.Addr, r *record, t moment) Lease {
 	l := Lease{
 		Address: a, State: r.state, Start: t.at(r.start), Expires: t.at(r.end),
 		Name: r.name, Published: r.published, Version: r.version,
+	}
+	if r.conflict {
+		l.State = Conflict
 	}
 	if r.client != "" {
 		l.Client = r.client.client()

@@ -82,7 +82,7 @@ func (s State) String() string {
 	return "unknown"
 }
 
-var stateNames = []string{Offered: "offered", Active: "active", Expired: "expired", Released: "released", Declined: "declined"}
+var stateNames = []string{Offered: "offered", Active: "active", Expired: "expired", Released: "released", Declined: "declined", Conflict: "conflict"}
 
 // String names the answer in lower case.
 func (k Kind) String() string {
@@ -92,7 +92,7 @@ func (k Kind) String() string {
 	return "unknown"
 }
 
-var kindNames = []string{Silent: "silent", Offer: "offer", Ack: "ack", Nak: "nak"}
+var kindNames = []string{Silent: "silent", Offer: "offer", Ack: "ack", Nak: "nak", Probe: "probe"}
 
 // cleanLabel returns a host name label in lower case, or "" if it is none (RFC 1123 section 2.1).
 func cleanLabel(s string) string {

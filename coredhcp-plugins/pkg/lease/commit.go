@@ -285,6 +285,9 @@ func (m *Manager) encode(buf []byte, r *record, t moment) []byte {
 	if !s.infinite {
 		s.end = millisecondsUp(t.at(r.end))
 	}
+	if r.conflict {
+		s.state = Conflict
+	}
 	if r.device != nil {
 		s.device = *r.device
 	}

@@ -98,6 +98,9 @@ func (m *Manager) Discover(ctx context.Context, q Query) (Answer, error) {
 	if !m.offer(w, n, a) {
 		return silent("too many addresses on offer"), nil
 	}
+	if m.untried(w, n, a) {
+		return m.try(w, n, a), nil
+	}
 	r := m.draw(w, n, a, m.bindings[a])
 	l := m.lease(a, &r, w.t)
 	l.State = Offered
@@ -169,7 +172,7 @@ func (m *Manager) selecting(w *asker) Answer {
 	if !m.usable(w, w.Requested, nets) || (o == nil || o.addr != w.Requested) && !m.best(w, w.Requested, nets) {
 		return m.refuse(w, w.Requested, "address is not available to this client")
 	}
-	return m.grantUnlessFull(w, w.Requested)
+	return m.grantTried(w, w.Requested)
 }
 
 // rebooting answers a client that remembers an address: INIT-REBOOT.
@@ -188,7 +191,7 @@ func (m *Manager) rebooting(w *asker) Answer {
 	if !m.entitled(w, w.Requested) || !m.usable(w, w.Requested, nets) || !m.best(w, w.Requested, nets) {
 		return m.refuse(w, w.Requested, "wrong address")
 	}
-	return m.grantUnlessFull(w, w.Requested)
+	return m.grantTried(w, w.Requested)
 }
 
 // renewing answers a client that holds an address: RENEWING and REBINDING. They differ in whom the client asks, and so
@@ -465,7 +468,7 @@ func (m *Manager) finish(b *binding, s State, end int64, t moment) {
 		m.tellEnd(b, s, min(end, t.el), t)
 		r.events++
 	}
-	r.state, r.end = s, end
+	r.state, r.end, r.conflict = s, end, false
 	if r.name != "" {
 		m.dropName(b, t)
 		r.name, r.published, r.owned, r.shows = "", false, false, 0

@@ -164,9 +164,9 @@ func decodeBinding(value []byte) (storedBinding, error) {
 	if old {
 		most = flagPort - 1
 	}
-	d.expect(s.state >= Active && s.state <= Declined, "state %d: expected %d to %d", s.state, Active, Declined)
+	d.expect(s.state >= Active && s.state <= Conflict, "state %d: expected %d to %d", s.state, Active, Conflict)
 	d.expect(flags <= most, "flags %#x: expected at most %#x", flags, most)
-	d.expect(!s.infinite || s.end == 0 && (s.state == Active || s.state == Declined), "an end of what is infinite, or of what is free none")
+	d.expect(!s.infinite || s.end == 0 && (s.state == Active || s.state >= Declined), "an end of what is infinite, or of what is free none")
 	d.expect(s.state == Active || s.name == "", "name %q of an address that nobody holds", s.name)
 	d.expect(s.name != "" || flags&(flagNoForward|flagNoReverse) == 0, "flags %#x of a lease without a name", flags)
 	return s, d.err
@@ -208,7 +208,7 @@ func decodeEvent(value []byte) (storedEvent, error) {
 	s.device = d.text("device", math.MaxUint8)
 	s.name = d.text("name", math.MaxUint8)
 	d.end()
-	d.expect(s.state > Active && s.state <= Declined, "state %d: expected %d to %d", s.state, Expired, Declined)
+	d.expect(s.state > Active && s.state <= Conflict, "state %d: expected %d to %d", s.state, Expired, Conflict)
 	return s, d.err
 }
 

@@ -75,7 +75,7 @@ func TestForeignData(t *testing.T) {
 		{"cut off", key, value[:len(value)-1], []string{"name", "it ends"}},
 		{"empty", key, []byte{}, []string{"version", "it ends"}},
 		{"too long", key, append(bytes.Clone(value), 0), []string{"1 octets after the end"}},
-		{"state", key, edit(func(s *storedBinding) { s.state = 5 }), []string{"state 5: expected 1 to 4"}},
+		{"state", key, edit(func(s *storedBinding) { s.state = 6 }), []string{"state 6: expected 1 to 5"}},
 		{"no client", key, edit(func(s *storedBinding) { s.client = Client{} }), []string{"without hardware address"}},
 		{"hardware address too long", key, edit(func(s *storedBinding) { s.client.HardwareAddr = strings.Repeat("x", 17) }), []string{"at most 16"}},
 		{"name of a free address", key, edit(func(s *storedBinding) { s.state = Expired }), []string{"nobody holds"}},

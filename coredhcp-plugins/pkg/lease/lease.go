@@ -77,6 +77,7 @@ type Network struct {
 	MinLeaseTime  time.Duration // bound on the time a client asks for (option 51); zero: LeaseTime
 	MaxLeaseTime  time.Duration // bound on the time a client asks for (option 51); zero: LeaseTime
 	DeclineTime   time.Duration // how long a declined address rests; zero: DefaultDeclineTime
+	Probe         bool          // have addresses tried before they go to a client that was not the last to hold them
 	Authoritative bool          // answer Nak, instead of nothing, to a client that asks for an address there is no record of
 	DDNS          bool          // leases of this network have names in DNS
 	Names         NamePolicy    // how they are put there
@@ -161,12 +162,13 @@ const (
 	Offer              // DHCPOFFER
 	Ack                // DHCPACK; its lease is on stable storage
 	Nak                // DHCPNAK
+	Probe              // nothing yet: look whether somebody uses the address, say so by Tried or Conflict, and ask again
 )
 
 // Answer is what to tell the client.
 type Answer struct {
 	Kind     Kind
-	Lease    Lease         // of an Offer or Ack; its Network and Device tell which options apply
+	Lease    Lease         // of an Offer or Ack; its Network and Device tell which options apply. Of a Probe: what to try, and for whom
 	Duration time.Duration // of an Offer or Ack: option 51; Infinite for a lease that never ends
 	Label    string        // of an Offer or Ack: the client's own name, if it may have it, also where Lease has none for DNS; "" if not
 	Reason   string        // of Silent or Nak, for the log: why
@@ -182,6 +184,7 @@ const (
 	Expired  State = 2 // the client let its time run out; free
 	Released State = 3 // the client gave it back, or took another one; free
 	Declined State = 4 // somebody else uses the address; it rests until Expires, or until nothing else is left
+	Conflict State = 5 // as Declined, found out before any client got the address; Client is who uses it, if that is known
 )
 
 // Lease says who holds, or last held, an address.
@@ -206,7 +209,7 @@ type Lease struct {
 type Event struct {
 	Address netip.Addr
 	Time    time.Time // when the client got the address
-	State   State     // Active while it holds it, then how it ended: Expired, Released or Declined
+	State   State     // Active while it holds it, then how it ended: Expired, Released or Declined; Conflict: it was found there
 	Client  Client
 	Device  string    // name of the site's device that the client was; "" if none
 	Name    string    // FQDN that DNS was to show last; "" if none

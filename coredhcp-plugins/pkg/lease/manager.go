@@ -218,6 +218,9 @@ func (m *Manager) loadBinding(key, value []byte, wall time.Time, devices map[str
 		published: s.published, owned: s.owned, shows: s.shows,
 		start: int64(time.UnixMilli(s.start).Sub(wall)), end: never,
 	}
+	if s.state == Conflict {
+		r.state, r.conflict = Declined, true
+	}
 	if !s.infinite {
 		r.end = min(int64(time.UnixMilli(s.end).Sub(wall)), m.longest(a, &r))
 	}

@@ -16,6 +16,8 @@ type offer struct {
 	client     packed
 	port       uint64 // where it counts; 0: nowhere
 	end        int64  // nanoseconds since Open
+	trying     int64  // until when it is found out whether somebody uses the address, nanoseconds since Open
+	tried      bool   // nobody does
 	prev, next *offer
 }
 
