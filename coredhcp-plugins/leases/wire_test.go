@@ -108,6 +108,8 @@ type wire struct {
 	conn *packet.Conn
 	got  chan reply
 	host *server.Host
+
+	server *server.Server
 }
 
 // reply is what came back.
@@ -187,7 +189,7 @@ func (w *wire) serve(text string) {
 	w.must(err)
 	s, err := server.New(conf, server.Options{})
 	w.must(err)
-	w.host = watched
+	w.host, w.server = watched, s
 	ctx, cancel := context.WithCancel(context.Background())
 	result := make(chan error, 1)
 	go func() { result <- s.Run(ctx) }()
