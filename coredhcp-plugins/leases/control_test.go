@@ -27,6 +27,7 @@ func controlled(t *testing.T, dir string) (*Leases, string) {
 	for command, h := range l.commands() {
 		s.Handle(command, h)
 	}
+	s.Handle(control.Plan, l.plan)
 	path := filepath.Join(t.TempDir(), "control.sock")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -350,5 +351,39 @@ func TestControlBackup(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
 		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+// TestControlPlan asks what another site file would mean for two leases.
+func TestControlPlan(t *testing.T) {
+	l, path := controlled(t, t.TempDir())
+	device, guest := obtain(t, l, 0x01), obtain(t, l, 0x09, dhcpv4.WithOption(dhcpv4.OptHostName("ws9")))
+	kept := obtain(t, l, 0x0a, relayedToCardiology)
+	file := writeSite(t, strings.NewReplacer("name: ct1,", "name: ct7,", "192.0.2.100-192.0.2.101", "192.0.2.150-192.0.2.151").Replace(siteFile))
+	fates, err := call[control.Fate](t, path, control.Plan, control.SiteFile{Path: file})
+	if err != nil || len(fates) != 3 {
+		t.Fatalf("fates %+v, %v", fates, err)
+	}
+	renamed, refused, rest := fates[0], fates[1], fates[2]
+	if renamed.Lease.Address != device || renamed.Refused != "" || renamed.NewDevice != "ct7" || renamed.NewName != "ct7.imaging.example.org." {
+		t.Errorf("the device's is %+v", renamed)
+	}
+	if refused.Lease.Address != guest || refused.Refused != "the address is in no pool" {
+		t.Errorf("the guest's is %+v", refused)
+	}
+	if rest != (control.Fate{Kept: 1}) {
+		t.Errorf("the rest is %+v, want one that is kept, %s", rest, kept)
+	}
+	if l.site.Current().DeviceByName("ct1") == nil {
+		t.Error("the server has taken up the file")
+	}
+	for _, tt := range []struct{ path, want string }{
+		{"site.yaml", "expected an absolute path"},
+		{"/nonexistent/site.yaml", "no such file"},
+		{writeSite(t, "domain: [\n"), ":1:"},
+	} {
+		if _, err := call[control.Fate](t, path, control.Plan, control.SiteFile{Path: tt.path}); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error %v, want %q in it", tt.path, err, tt.want)
+		}
 	}
 }

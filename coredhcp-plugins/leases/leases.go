@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
 )
@@ -89,6 +90,7 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 	for command, h := range l.commands() {
 		host.OnControl(command, h)
 	}
+	host.OnControl(control.Plan, l.plan)
 	return l, nil
 }
 

@@ -11,12 +11,14 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 )
 
 // reloadable is a wire whose site file can be changed while leases live.
 type reloadable struct {
 	*wire
 	path, text string
+	outlook    map[netip.Addr]lease.Outlook // what was said before the last change
 }
 
 const reloadSite = `
@@ -37,7 +39,7 @@ devices:
 func newReloadable(t *testing.T) *reloadable {
 	path := writeSite(t, reloadSite)
 	w := newWire(t, "server_id: 192.0.2.2", "leases: site="+path+" database="+filepath.Join(t.TempDir(), "leases"))
-	return &reloadable{w, path, reloadSite}
+	return &reloadable{wire: w, path: path, text: reloadSite}
 }
 
 // change replaces text in the site file and has it read.
@@ -49,13 +51,31 @@ func (r *reloadable) change(pairs ...string) {
 	}
 	r.text = text
 	r.must(os.WriteFile(r.path, []byte(text), 0o600))
+	s, _, err := site.Load(r.path)
+	r.must(err)
+	r.outlook = map[netip.Addr]lease.Outlook{}
+	r.must(r.host.Leases().Preview(config(s, bounds{}), func(l lease.Lease, o lease.Outlook) error {
+		r.outlook[l.Address] = o
+		return nil
+	}))
 	r.must(r.server.Reload())
 }
 
-// renew renews the lease of an address.
+// renew renews the lease of an address, and holds the answer against what was said
+// before the last change.
 func (r *reloadable) renew(c *client, a netip.Addr) *reply {
 	r.t.Helper()
-	return c.send(dhcpv4.MessageTypeRequest, ciaddr(a))
+	got := c.send(dhcpv4.MessageTypeRequest, ciaddr(a))
+	o, said := r.outlook[a]
+	switch {
+	case !said || got == nil:
+	case o.Refused != "" != (got.MessageType() == dhcpv4.MessageTypeNak):
+		r.t.Errorf("%s was answered, and the outlook was %+v", got.MessageType(), o)
+	case o.Refused == "" && r.name(a) != o.Name:
+		r.t.Errorf("it is named %q, and the outlook was %+v", r.name(a), o)
+	}
+	delete(r.outlook, a)
+	return got
 }
 
 func (r *reloadable) name(a netip.Addr) string {

@@ -1,0 +1,40 @@
+package leases
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
+)
+
+// plan answers control.Plan. It reads the file and changes nothing.
+func (l *Leases) plan(_ context.Context, args json.RawMessage, send func(any) error) error {
+	var f control.SiteFile
+	if err := control.Decode(args, &f); err != nil {
+		return err
+	}
+	if !filepath.IsAbs(f.Path) {
+		return fmt.Errorf("path %q: expected an absolute path", f.Path)
+	}
+	s, _, err := site.Load(f.Path)
+	if err != nil {
+		return err
+	}
+	kept := 0
+	err = l.manager.Preview(config(s, l.bounds), func(b lease.Lease, o lease.Outlook) error {
+		if o.Refused == "" && o.Device == b.Device && o.Name == b.Name {
+			kept++
+			return nil
+		}
+		told := told(b)
+		return send(control.Fate{Lease: &told, Refused: o.Refused, NewDevice: o.Device, NewName: o.Name})
+	})
+	if err != nil {
+		return err
+	}
+	return send(control.Fate{Kept: kept})
+}
