@@ -58,5 +58,6 @@ command line was wrong.`,
 	cmd.AddCommand(leasesCommand(), historyCommand(), releaseCommand(), unquarantineCommand(), backupCommand(), resyncCommand())
 	cmd.AddCommand(importCommand(), exportCommand(), timeCommand(), devicesCommand())
 	cmd.AddCommand(discoverCommand())
+	cmd.AddCommand(planCommand())
 	return cmd
 }

@@ -52,6 +52,7 @@ func serve(ts *testscript.TestScript, _ bool, _ []string) {
 	s := control.NewServer()
 	s.Handle(control.Leases, answerLeases)
 	s.Handle(control.Resync, answerResync)
+	s.Handle(control.Plan, answerPlan)
 	s.Handle(control.History, answerHistory)
 	s.Handle(control.Release, func(_ context.Context, args json.RawMessage, send func(any) error) error {
 		return answerAct(args, control.Active, control.Released, send)

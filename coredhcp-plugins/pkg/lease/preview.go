@@ -92,8 +92,6 @@ func (m *Manager) heldByOther(c Client, a netip.Addr) bool {
 // nameUnder is the name that a lease would have.
 func (m *Manager) nameUnder(x *index, l *Lease, r *Reservation) string {
 	switch {
-	case !x.networkOf(l.Address).DDNS:
-		return ""
 	case r != nil && r.Publish:
 		return r.Hostname
 	case r != nil, x.domain == "":
@@ -105,7 +103,7 @@ func (m *Manager) nameUnder(x *index, l *Lease, r *Reservation) string {
 			return name
 		}
 	}
-	if m.Publishes() {
+	if m.Publishes() && x.networkOf(l.Address).DDNS {
 		if name := qualify("", GeneratedLabel(l.Address), x.domain); !x.taken(name) {
 			return name
 		}
