@@ -35,6 +35,7 @@ type Client interface {
 type Machine struct {
 	MAC      net.HardwareAddr
 	Hostname string // what it calls itself, option 12; "": nothing
+	FQDN     string // what it calls itself by option 81 instead; not for the built-in programs
 }
 
 // A Program is a DHCP client program.
@@ -196,6 +197,9 @@ func (x *external) udhcpc(self string) (Command, error) {
 	if x.machine.Hostname != "" {
 		args = append(args, "-x", "hostname:"+x.machine.Hostname)
 	}
+	if x.machine.FQDN != "" {
+		args = append(args, "-F", x.machine.FQDN)
+	}
 	return Command{Name: string(Udhcpc), Path: path, Args: args, Env: []string{hookEnv + "=" + x.events}}, nil
 }
 
@@ -205,6 +209,9 @@ func (x *external) dhclient(self string) (Command, error) {
 		"  domain-name-servers, host-name, ntp-servers, interface-mtu;\n"
 	if x.machine.Hostname != "" {
 		conf += "send host-name \"" + x.machine.Hostname + "\";\n"
+	}
+	if x.machine.FQDN != "" {
+		conf += "send fqdn.fqdn \"" + x.machine.FQDN + "\"; send fqdn.encoded on; send fqdn.server-update off;\n"
 	}
 	if err := os.WriteFile(x.file(".conf"), []byte(conf), 0o644); err != nil {
 		return Command{}, err

@@ -30,6 +30,9 @@ func (x *external) dhcpcd(self string) (Command, error) {
 	if x.machine.Hostname != "" {
 		conf = fmt.Appendf(conf, "hostname %s\n", x.machine.Hostname)
 	}
+	if x.machine.FQDN != "" {
+		conf = fmt.Appendf(conf, "hostname %s\nfqdn both\n", x.machine.FQDN)
+	}
 	if err := os.WriteFile(x.file(".conf"), conf, 0o644); err != nil {
 		return Command{}, err
 	}

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,8 +71,8 @@ func (n *networkd) start() error {
 	text := "[Match]\nName=" + Link + "\n" +
 		"[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\n" +
 		"[DHCPv4]\nClientIdentifier=mac\nUseMTU=yes\nUseHostname=no\nUseTimezone=no\nRequestOptions=2 28\n"
-	if n.machine.Hostname != "" {
-		text += "Hostname=" + n.machine.Hostname + "\n"
+	if name := cmp.Or(n.machine.FQDN, n.machine.Hostname); name != "" {
+		text += "Hostname=" + name + "\n" // of several labels it makes option 81
 	} else {
 		text += "SendHostname=no\n"
 	}
