@@ -21,6 +21,8 @@
 //     confirms them; whatever is not confirmed is pending again after a restart, so names converge whatever crashes. DNS
 //     has one address for a name: of several leases of one client or device it shows the newest, and when that ends the
 //     next (see namesakes.go).
+//   - Whether another machine uses an address is found out by the caller, without holding anybody up: the address is on
+//     offer meanwhile, an answer of Kind Probe says what to try, and what was found stays with the offer (see probe.go).
 //   - Nothing is lost silently. A database from which files are gone, or that is damaged, is refused; a running server
 //     whose database fails opens it again, writes again what a sync did not cover, and never begins an empty one.
 //
