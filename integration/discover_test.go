@@ -28,6 +28,7 @@ import (
 type discovered struct {
 	Name    string `json:"name"`
 	AETitle string `json:"ae_title"`
+	Host    string `json:"host"`
 	Address string `json:"address"`
 	Port    uint16 `json:"port"`
 	Service string `json:"service"`
@@ -108,6 +109,22 @@ func scannerCertificate(t *testing.T, dir string) (key, cert string) {
 	return key, cert
 }
 
+// startStorescp starts dcmtk's storescp among the clients.
+func startStorescp(t *testing.T, l *lab.Lab, args ...string) {
+	t.Helper()
+	// It looks up who calls before it answers, so it needs the name server.
+	resolv := filepath.Join(l.Dir, "resolv.conf")
+	writeFile(t, resolv, "nameserver "+radiology.Server.Addr().String()+"\n")
+	p, err := l.Start(l.Client, lab.Command{
+		Name: "storescp-" + args[1], Path: "storescp", Args: args,
+		Mounts: []lab.Mount{{Source: resolv, Target: "/etc/resolv.conf", ReadOnly: true}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+}
+
 // TestDiscover: a scanner joins the network, and is found and answers, by two
 // DNS-SD clients that know nothing but the domain; so does a workstation that
 // registers itself. When the scanner leaves, nobody is sent there any more.
@@ -128,22 +145,8 @@ func TestDiscover(t *testing.T) { //nolint:tparallel // its parts are one story
 	}
 	scanner, _ := lease(t, l, lab.Builtin, radiology.CT1.Machine)
 	key, cert := scannerCertificate(t, l.Dir)
-	// storescp looks up who calls before it answers, so it needs the name server too.
-	resolv := filepath.Join(l.Dir, "resolv.conf")
-	writeFile(t, resolv, "nameserver "+radiology.Server.Addr().String()+"\n")
-	for _, args := range [][]string{
-		{"-aet", "CT1", "--ignore", "104"},
-		{"-aet", "CT1_TLS", "+tls", key, cert, "-ic", "--ignore", "2762"},
-	} {
-		p, err := l.Start(l.Client, lab.Command{
-			Name: "storescp-" + args[1], Path: "storescp", Args: args,
-			Mounts: []lab.Mount{{Source: resolv, Target: "/etc/resolv.conf", ReadOnly: true}},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer p.Kill()
-	}
+	startStorescp(t, l, "-aet", "CT1", "--ignore", "104")
+	startStorescp(t, l, "-aet", "CT1_TLS", "+tls", key, cert, "-ic", "--ignore", "2762")
 	await(t, n, lab.Present, question{"CT1._dicom._tcp." + radiology.Domain, dns.TypeSRV})
 
 	t.Run("echo", func(t *testing.T) {

@@ -3,11 +3,14 @@
 package integration
 
 import (
+	"bytes"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -16,10 +19,12 @@ import (
 )
 
 // A department brings its spreadsheet of 40 devices, of which three are wrong. It is corrected, merged into the site file of the
-// clinic, checked with both configurations and served; each device gets its lease, and dicomnam finds each where it should be,
-// until one is switched off, one is at a wrong name and one is not known.
+// clinic, checked with both configurations and served; each device gets its lease, dicomnam finds each where it should be, and
+// each answers a C-ECHO there; until one leaves, one is at a wrong name, one is not known, and one is switched off: its lease
+// ends, and nobody is sent there any more.
 func TestSpreadsheetToNetwork(t *testing.T) {
 	t.Parallel()
+	needs(t, "storescp")
 	const devices = 40
 	l := newLab(t)
 	socket := filepath.Join(l.Dir, "control.sock")
@@ -47,6 +52,8 @@ func TestSpreadsheetToNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	before = bytes.Replace(before, []byte("    lease-time:"), []byte("    min-lease-time: 5s\n    lease-time:"), 1)
+	writeFile(t, n.Site, string(before))
 
 	writeFile(t, csv, sheet(func(i int, cells []string) {
 		switch i {
@@ -112,6 +119,34 @@ func TestSpreadsheetToNetwork(t *testing.T) {
 		t.Errorf("devices:\n%s", out)
 	}
 
+	// They are all in one place, which answers at all their addresses.
+	for i := range devices {
+		if err := l.Client.AddAddress(netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", 30+i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	startStorescp(t, l, "-aet", "DEVICES", "--fork", "--ignore", "104")
+	echo := func(want int) (all map[string]discovered) {
+		t.Helper()
+		var err error
+		for deadline := time.Now().Add(patience); ; { // until storescp listens
+			all, err = discover(t, l, "--type", "CT", "--echo")
+			if err == nil && len(all) == want || time.Now().After(deadline) {
+				break
+			}
+		}
+		if err != nil || len(all) != want {
+			t.Errorf("%d services of type CT, want %d: %v", len(all), want, err)
+		}
+		for title, d := range all {
+			if d.Service != "dicom" || !d.Echo.Success || !strings.EqualFold(d.Host+".", title+"."+radiology.Domain) {
+				t.Errorf("%s: %+v", title, d)
+			}
+		}
+		return all
+	}
+	echo(devices)
+
 	gone := question{fmt.Sprintf("dev%d.%s", devices-1, radiology.Domain), dns.TypeA}
 	if err := last.Release(timeout(t, patience)); err != nil {
 		t.Fatal(err)
@@ -128,5 +163,18 @@ func TestSpreadsheetToNetwork(t *testing.T) {
 	}
 	if strings.Count(out, "\n") != 4 {
 		t.Errorf("devices:\n%s\nwant three", out)
+	}
+
+	off := radiology.Guest(0x40+devices-2, "")
+	off.LeaseTime = 5 * time.Second
+	client, got := lease(t, l, lab.Builtin, off)
+	if got.Duration != off.LeaseTime {
+		t.Errorf("a lease for %s, expected %s", got.Duration, off.LeaseTime)
+	}
+	client.Kill()
+	title := fmt.Sprintf("DEV%d", devices-2)
+	await(t, n, lab.Absent, question{title + "._dicom._tcp." + radiology.Domain, dns.TypeSRV})
+	if all := echo(devices - 3); all[title].Host != "" { // without the one that left, and the one that has no address in DNS
+		t.Errorf("still found: %+v", all[title])
 	}
 }

@@ -21,6 +21,9 @@ func (m Machine) modifiers() []dhcpv4.Modifier {
 	if m.Hostname != "" {
 		mods = append(mods, dhcpv4.WithOption(dhcpv4.OptHostName(m.Hostname)))
 	}
+	if m.LeaseTime != 0 {
+		mods = append(mods, dhcpv4.WithOption(dhcpv4.OptIPAddressLeaseTime(m.LeaseTime)))
+	}
 	return mods
 }
 

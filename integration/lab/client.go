@@ -36,6 +36,8 @@ type Machine struct {
 	MAC      net.HardwareAddr
 	Hostname string // what it calls itself, option 12; "": nothing
 	FQDN     string // what it calls itself by option 81 instead; not for the built-in programs
+	// LeaseTime is what it asks for, option 51; 0: nothing; for the built-in programs only.
+	LeaseTime time.Duration
 }
 
 // A Program is a DHCP client program.
