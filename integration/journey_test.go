@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 	_ "time/tzdata" // the zone's offset, on machines without zone files
@@ -178,8 +179,10 @@ func TestNameOfAnotherDevice(t *testing.T) {
 	if !inPool(got.Address) {
 		t.Errorf("address %s, expected one of the pool", got.Address)
 	}
-	// What a second guest is called shows that the first one's turn has passed.
-	_, second := lease(t, l, lab.Builtin, radiology.Guest(0x12, "reading8"))
-	await(t, n, lab.Present, names(t, "reading8."+radiology.Domain, second)...)
-	expect(t, n, lab.Absent, names(t, radiology.CT1.Host, got)...)
+	generated := "dhcp-" + strings.ReplaceAll(got.Address.String(), ".", "-")
+	if got.Hostname != generated {
+		t.Errorf("told the name %q, want %q", got.Hostname, generated)
+	}
+	await(t, n, lab.Present, names(t, generated+"."+radiology.Domain, got)...)
+	expect(t, n, lab.Absent, question{radiology.CT1.Host, dns.TypeA})
 }
