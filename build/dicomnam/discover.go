@@ -137,6 +137,9 @@ func (o *discoverOptions) run(cmd *cobra.Command, domain string) error {
 		}
 		return err
 	}
+	for _, err := range d.failed {
+		fmt.Fprintln(cmd.ErrOrStderr(), err)
+	}
 	asked, failed := 0, 0
 	if o.echo {
 		asked, failed = o.ask(ctx, config, d.all)
@@ -156,10 +159,12 @@ func (o *discoverOptions) run(cmd *cobra.Command, domain string) error {
 		return err
 	case len(d.cut) > 0:
 		return fmt.Errorf("list at %s is longer than a DNS message: not all are shown; try --type", strings.Join(d.cut, ", "))
-	case len(d.all) == 0:
+	case len(d.all) == 0 && len(d.failed) == 0:
 		return fmt.Errorf("no DICOM services%s in %s", of, domain)
 	case ctx.Err() != nil:
 		return errors.New("interrupted")
+	case len(d.failed) > 0:
+		return fmt.Errorf("unanswered questions: %d; not all may be shown", len(d.failed))
 	case failed > 0:
 		return fmt.Errorf("%d of %d did not answer", failed, asked)
 	}

@@ -20,6 +20,11 @@ var dicomServices = []string{"dicom", "dicom-tls", "dicom-iscl", "dicomweb", "di
 // asked for an echo.
 const askedAtOnce = 16
 
+// maxFailed bounds the names of which a name server tells nothing but errors. It
+// is beyond what a few devices that registered nonsense make; then it is the
+// server's.
+const maxFailed = 64
+
 // found is one way to a DICOM application that was found: an address and a port.
 type found struct {
 	Name     string     `json:"name"` // of the instance; "" in the older form, which has none
@@ -44,9 +49,29 @@ type discovery struct {
 
 	cut []string // names whose lists were cut off
 
-	mu    sync.Mutex // guards what follows
-	all   []found
-	hosts map[string]func() ([]netip.Addr, error) // by name, each asked once
+	mu     sync.Mutex // guards what follows
+	all    []found
+	hosts  map[string]func() ([]netip.Addr, error) // by name, each asked once
+	failed []error                                 // names that could not be asked for
+}
+
+// tolerate notes that a single name could not be asked for. Whoever may register
+// a service can name one in a broken domain, or outside of what the server
+// answers for, and that must not hide all the others. It returns an error where
+// browsing has no sense any more.
+func (d *discovery) tolerate(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.failed = append(d.failed, err); len(d.failed) > maxFailed {
+		return err
+	}
+	return nil
 }
 
 // browse finds all services of the types (RFC 6763 section 4), and for a type
@@ -67,7 +92,7 @@ func (d *discovery) browse(ctx context.Context, services []string) error {
 			}
 		}
 		for _, i := range instances {
-			g.Go(func() error { return d.resolve(ctx, service, i) })
+			g.Go(func() error { return d.tolerate(ctx, d.resolve(ctx, service, i)) })
 		}
 	}
 	if err := g.Wait(); err != nil {
@@ -151,25 +176,30 @@ func (d *discovery) direct(ctx context.Context, g *errgroup.Group, service strin
 		return err
 	}
 	for _, r := range of[*dns.SRV](srv.records) {
-		g.Go(func() error {
-			text, err := d.ask(ctx, r.Target, dns.TypeTXT)
-			if err != nil {
-				return err
-			}
-			f := found{Service: service}
-			// A host has TXT records for other ends too.
-			for _, txt := range of[*dns.TXT](text.records) {
-				if f.describe(txt); f.AETitle != "" || f.Path != "" {
-					break
-				}
-			}
-			if d.deviceType != "" && !f.isOf(d.deviceType) {
-				return nil
-			}
-			return d.reach(ctx, f, r)
-		})
+		g.Go(func() error { return d.tolerate(ctx, d.directly(ctx, service, r)) })
 	}
 	return nil
+}
+
+// directly finds out what r leads to.
+func (d *discovery) directly(ctx context.Context, service string, r *dns.SRV) error {
+	text, err := d.ask(ctx, r.Target, dns.TypeTXT)
+	if err != nil {
+		return err
+	}
+	f := found{Service: service}
+	// A host has TXT records for its other services too, and for other ends.
+	for _, txt := range of[*dns.TXT](text.records) {
+		about := found{Service: service}
+		if about.describe(txt); about.AETitle != "" && !f.web() || about.Path != "" && f.web() {
+			f = about
+			break
+		}
+	}
+	if d.deviceType != "" && !f.isOf(d.deviceType) {
+		return nil
+	}
+	return d.reach(ctx, f, r)
 }
 
 // reach adds f for each address of the host that r names, or once without.
@@ -182,7 +212,10 @@ func (d *discovery) reach(ctx context.Context, f found, r *dns.SRV) error {
 	d.mu.Lock()
 	addresses := d.hosts[f.Host]
 	if addresses == nil {
-		addresses = sync.OnceValues(func() ([]netip.Addr, error) { return d.addresses(ctx, r.Target) })
+		addresses = sync.OnceValues(func() ([]netip.Addr, error) {
+			all, err := d.addresses(ctx, r.Target)
+			return all, d.tolerate(ctx, err)
+		})
 		d.hosts[f.Host] = addresses
 	}
 	d.mu.Unlock()
