@@ -42,11 +42,29 @@ func publish(ctx context.Context, z *zone.Zone, content *site.Site, seeded bool)
 // A view shows a publication the zone as a transaction sees it.
 type view struct {
 	*zone.Candidate
-	former map[string]bool // names whose addresses go in this transaction
+	former map[addressSet]bool // those that go in this transaction
+}
+
+// An addressSet is the RRset of a host's addresses of a family.
+type addressSet struct {
+	host   string // canonical
+	rrtype uint16 // A or AAAA
 }
 
 // HasAddress implements [dnssd.View].
-func (v view) HasAddress(h dnssd.Host) bool { return !v.former[h.Name] && hasAddress(v.Candidate, h) }
+func (v view) HasAddress(h dnssd.Host) bool {
+	for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		if v.former[addressSet{h.Name, t}] {
+			continue
+		}
+		for _, rr := range v.RRset(h.Name, t) {
+			if !h.Address.IsValid() || addressOf(rr) == h.Address {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 var _ dnssd.View = view{}
 
@@ -66,28 +84,16 @@ func follow(publication *dnssd.Publication) zone.Derive {
 	}
 }
 
-// siteAddresses returns the names whose address records are the site's. An
-// RRset with site records has no others, except of type PTR.
-func siteAddresses(z *zone.Zone) map[string]bool {
-	names := make(map[string]bool)
+// siteAddresses returns the address records that are the site's. An RRset of
+// addresses with site records has no others.
+func siteAddresses(z *zone.Zone) map[addressSet]bool {
+	sets := make(map[addressSet]bool)
 	for rr := range z.Snapshot().Site() {
 		if t := rr.Header().Rrtype; t == dns.TypeA || t == dns.TypeAAAA {
-			names[dns.CanonicalName(rr.Header().Name)] = true
+			sets[addressSet{dns.CanonicalName(rr.Header().Name), t}] = true
 		}
 	}
-	return names
-}
-
-// hasAddress reports whether the zone has an address record for h.
-func hasAddress(c *zone.Candidate, h dnssd.Host) bool {
-	for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		for _, rr := range c.RRset(h.Name, t) {
-			if !h.Address.IsValid() || addressOf(rr) == h.Address {
-				return true
-			}
-		}
-	}
-	return false
+	return sets
 }
 
 // addressOf returns the address of an A or AAAA record.

@@ -76,3 +76,50 @@ func TestRefusedSiteKeepsRules(t *testing.T) {
 		t.Error("the service stays without its host")
 	}
 }
+
+// TestAddressBesideFormerOne: when the site's own address of a host goes, an
+// address of the other family that an update brought still carries its services.
+func TestAddressBesideFormerOne(t *testing.T) {
+	dir := t.TempDir()
+	load := func(name, text string) *site.Site {
+		t.Helper()
+		s, _, err := site.Load(write(t, dir, name, text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	former := load("former.yaml", siteYAML)
+	later := load("later.yaml", strings.Replace(siteYAML, "    address: 192.0.2.20\n    dhcp: false\n", "    hardware-address: 00:00:5e:00:53:03\n", 1))
+	store, err := zone.Open("", zone.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	z, err := store.Zone(domain, func() ([]dns.RR, error) {
+		soa := soaOf(former, domain)
+		soa.Serial = 1
+		return []dns.RR{soa}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	if _, _, err := publish(ctx, z, former, false); err != nil {
+		t.Fatal(err)
+	}
+	rr, err := dns.NewRR("oldmr.imaging.example.org. 300 AAAA 2001:db8::20")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rcode, err := z.Update(ctx, nil, []dns.RR{rr}, func(string, uint16) bool { return true }); rcode != dns.RcodeSuccess {
+		t.Fatalf("%s, %v", dns.RcodeToString[rcode], err)
+	}
+	if _, _, err := publish(ctx, z, later, false); err != nil {
+		t.Fatal(err)
+	}
+	snapshot := z.Snapshot()
+	if snapshot.RRset("oldmr."+domain, dns.TypeA) != nil || snapshot.RRset("OLDMR._dicom._tcp."+domain, dns.TypeSRV) == nil {
+		t.Errorf("A %v, service %v", snapshot.RRset("oldmr."+domain, dns.TypeA), snapshot.RRset("OLDMR._dicom._tcp."+domain, dns.TypeSRV))
+	}
+}
