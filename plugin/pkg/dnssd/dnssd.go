@@ -73,6 +73,7 @@ type Publication struct {
 	byHost    map[string][]int // host name -> indexes in Conditional
 	instances map[string]bool  // canonical names of the site's services in the zone
 	services  map[string]bool  // canonical names of their types
+	others    map[string]bool  // canonical names of the site's other services
 }
 
 // Publish returns what s says about zone, a domain name. A zone below
@@ -93,6 +94,7 @@ func Publish(s *site.Site, zone string) *Publication {
 		seen: make(map[recordKey]int, 6*len(s.Devices)),
 		publication: &Publication{
 			byHost: make(map[string][]int, len(s.Devices)), instances: make(map[string]bool), services: make(map[string]bool),
+			others: make(map[string]bool),
 		},
 	}
 	b.apex()
@@ -150,7 +152,7 @@ func (p *Publication) Touched(names []string, v View) (put, drop []dns.RR) {
 // of the site that is switched off. PTR records beside the site's are welcome
 // (RFC 6763), SRV records at the same place are not.
 func (p *Publication) Reserves(name string, rrtype uint16) bool {
-	return p.instances[name] || rrtype == dns.TypeSRV && p.services[name]
+	return p.instances[name] || rrtype == dns.TypeSRV && (p.services[name] || p.others[name])
 }
 
 func (c Conditional) stands(v View) bool {

@@ -91,8 +91,12 @@ func (b *builder) services() {
 			}
 			while = b.conditions(d)
 		}
+		name := fmt.Sprintf("_%s._%s.%s", s.Name, s.Protocol, b.site.Domain)
+		if b.holds(name) {
+			b.publication.others[dns.CanonicalName(name)] = true
+		}
 		b.add(&dns.SRV{
-			Hdr:      b.header(fmt.Sprintf("_%s._%s.%s", s.Name, s.Protocol, b.site.Domain), dns.TypeSRV),
+			Hdr:      b.header(name, dns.TypeSRV),
 			Priority: s.Priority, Weight: s.Weight, Port: s.Port, Target: s.Host,
 		}, while)
 	}

@@ -166,6 +166,12 @@ func TestOtherServices(t *testing.T) {
 		"_ntp._udp.imaging.example.org. 0 IN SRV 3 7 123 other.imaging.example.org.",
 		"_ntp._udp.imaging.example.org. 0 IN SRV 4 7 123 ntp.example.net.",
 	})
+	if !p.Reserves("_ntp._udp."+domain, dns.TypeSRV) || p.Reserves("_ntp._udp."+domain, dns.TypeTXT) || p.Reserves("_ntp._tcp."+domain, dns.TypeSRV) {
+		t.Error("others may speak for a service whose host is off, or may not for another one")
+	}
+	if Publish(s, "2.0.192.in-addr.arpa.").Reserves("_ntp._udp."+domain, dns.TypeSRV) {
+		t.Error("a name outside the zone is reserved")
+	}
 	equal(t, "conditional", conditionals(p), []string{
 		"_ntp._udp.imaging.example.org. 0 IN SRV 0 7 123 leased.imaging.example.org. while leased.imaging.example.org.",
 	})
