@@ -163,7 +163,7 @@ func TestSiteDataCannotBeUpdated(t *testing.T) {
 		{"join the older form", domain, []string{"_dicom._tcp.imaging.example.org. 300 SRV 0 0 104 evil.imaging.example.org."}},
 		{"say where to browse", domain, []string{"b._dns-sd._udp.imaging.example.org. 300 PTR evil.example.net."}},
 		{"speak for a service whose host is off", domain, []string{"US1._dicom._tcp.imaging.example.org. 300 SRV 0 0 104 evil.imaging.example.org."}},
-		{"remove such a service, which is not there", domain, []string{"!us1._Dicom._tcp.imaging.example.org."}},
+		{"put such a service in place of another one", domain, []string{"!us1._Dicom._tcp.imaging.example.org.", "US1._dicom._tcp.imaging.example.org. 300 TXT AET=EVIL"}},
 		{"add a name server", domain, []string{"imaging.example.org. 300 NS evil.imaging.example.org."}},
 		{"take over the SOA", domain, []string{"imaging.example.org. 60 SOA evil.imaging.example.org. h.example.org. 3000000000 1 1 1 1"}},
 		{"delete a pointer", reverse, []string{"-20.2.0.192.in-addr.arpa. PTR oldmr.imaging.example.org."}},
@@ -176,6 +176,9 @@ func TestSiteDataCannotBeUpdated(t *testing.T) {
 	}
 	s.want(t, "new.imaging.example.org.", "A", "NXDOMAIN")
 
+	t.Run("removing what is not there", func(t *testing.T) {
+		s.update(t, dns.RcodeSuccess, domain, "!us1._Dicom._tcp.imaging.example.org.")
+	})
 	t.Run("a text beside the site's", func(t *testing.T) {
 		s.update(t, dns.RcodeSuccess, domain, "oldmr.imaging.example.org. 300 TXT v=1")
 		s.want(t, "oldmr."+domain, "TXT", `"AET=OLDMR" "PrimaryDeviceType=MR", "v=1"`)
@@ -191,6 +194,28 @@ func TestSiteDataCannotBeUpdated(t *testing.T) {
 		s.update(t, dns.RcodeSuccess, domain, "!_dicom._tcp.imaging.example.org. PTR")
 		s.want(t, "_dicom._tcp."+domain, "PTR", "CT1._dicom._tcp.imaging.example.org., OLDMR._dicom._tcp.imaging.example.org.")
 	})
+}
+
+// TestRemovingWhatTheSiteNames: who registered an instance before the site file
+// had one of that name may remove it while the device of the site is off.
+func TestRemovingWhatTheSiteNames(t *testing.T) {
+	dir := t.TempDir()
+	s := startSite(t, dir)
+	const instance = "NEW._dicom._tcp.imaging.example.org."
+	register := []string{"_dicom._tcp.imaging.example.org. 300 PTR " + instance, instance + " 300 SRV 0 0 104 pc.imaging.example.org.", instance + " 300 TXT AET=NEW"}
+	s.update(t, dns.RcodeSuccess, domain, register...)
+	write(t, dir, "site.yaml", strings.Replace(siteYAML, "services:\n", `  - name: new1
+    hardware-address: 00:00:5e:00:53:09
+    applications: [{ae-title: NEW, port: 104}]
+services:
+`, 1))
+	eventually(t, "the new site", func() bool {
+		return s.exchange(t, "tcp", change(t, domain, register...), key, secret).Rcode == dns.RcodeRefused
+	})
+	s.want(t, instance, "TXT", `"AET=NEW"`)
+	s.update(t, dns.RcodeSuccess, domain, "-_dicom._tcp.imaging.example.org. PTR "+instance, "-"+instance+" SRV 0 0 104 pc.imaging.example.org.", "!"+instance+" TXT")
+	s.want(t, instance, "TXT", "NXDOMAIN")
+	s.update(t, dns.RcodeRefused, domain, register...)
 }
 
 func TestSiteReload(t *testing.T) {

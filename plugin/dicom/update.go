@@ -3,8 +3,10 @@ package dicom
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/dicomnam/dicomnam/plugin/pkg/dnssd"
 	"github.com/dicomnam/dicomnam/plugin/pkg/zone"
 
 	"github.com/coredns/coredns/plugin/tsig"
@@ -50,12 +52,19 @@ func (d *Dicom) update(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, s 
 		return dns.RcodeServerFailure // start has logged it
 	}
 
-	content, reserved := s.content.Load(), false
+	content, asked, reserved := s.content.Load(), false, false
 	permit := func(name string, t uint16) bool {
 		if !d.rules.allow(key, s.origin, name, t) {
 			return false
 		}
-		reserved = content != nil && content.Reserves(name, t)
+		if content == nil || !content.Reserves(name, t) {
+			return true
+		}
+		// Who put something there before the site file had it may take it away.
+		// What is the site's own stays in any case: the zone sees to that.
+		if !asked {
+			asked, reserved = true, addsReserved(content, r.Ns)
+		}
 		return !reserved
 	}
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
@@ -71,6 +80,15 @@ func (d *Dicom) update(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, s 
 		return d.refuse(s, w, reasonOf(err), fmt.Sprintf("key %s: %v", key, err))
 	}
 	return rcode
+}
+
+// addsReserved reports whether one of the updates adds a record where only the
+// site may speak.
+func addsReserved(content *dnssd.Publication, updates []dns.RR) bool {
+	return slices.ContainsFunc(updates, func(rr dns.RR) bool {
+		h := rr.Header()
+		return h.Class == dns.ClassINET && content.Reserves(dns.CanonicalName(h.Name), h.Rrtype)
+	})
 }
 
 // refuse counts a refusal, and logs it unless there are many for this reason.
