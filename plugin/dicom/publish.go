@@ -12,16 +12,16 @@ import (
 	"github.com/miekg/dns"
 )
 
-// publish makes the site records of z those of content, which is nil without a
-// site file. seeded says that SOA and NS are those of a zone file. The zone keeps
+// publish makes the site records of z, one of the zones, those of content, which
+// is nil without a site file. seeded says that SOA and NS are those of a zone file. The zone keeps
 // the rules by which services follow addresses, with the records. The publication
 // is nil without a site file.
-func publish(ctx context.Context, z *zone.Zone, content *site.Site, seeded bool) (p *dnssd.Publication, changed bool, err error) {
+func publish(ctx context.Context, z *zone.Zone, content *site.Site, seeded bool, zones ...string) (p *dnssd.Publication, changed bool, err error) {
 	if content == nil {
 		changed, err = z.ReplaceSite(ctx, func(*zone.Candidate) ([]dns.RR, zone.Derive) { return nil, nil })
 		return nil, changed, err
 	}
-	publication := dnssd.Publish(content, z.Origin())
+	publication := dnssd.Publish(content, z.Origin(), zones...)
 	// A service follows the addresses that updates brought. Those that the old
 	// site file brought go in this very transaction.
 	former := siteAddresses(z)

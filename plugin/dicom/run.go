@@ -116,7 +116,7 @@ func (d *Dicom) open() (err error) {
 			Limits:    d.limits,
 			Committed: func(uint32) { d.committed(s, z) },
 		})
-		publication, _, err := publish(context.Background(), z, content, d.seed != "")
+		publication, _, err := publish(context.Background(), z, content, d.seed != "", d.config.zones...)
 		s.content.Store(publication)
 		if err != nil {
 			err = fmt.Errorf("publishing the site in zone %s: %w", origin, err)
@@ -256,7 +256,7 @@ func (d *Dicom) apply(ctx context.Context, l loadedSite) error {
 	for _, origin := range d.config.zones {
 		s := d.zones[origin]
 		z := s.zone.Load()
-		publication, changed, err := publish(ctx, z, content, d.seed != "")
+		publication, changed, err := publish(ctx, z, content, d.seed != "", d.config.zones...)
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("zone %s: %w", origin, err))
 			continue

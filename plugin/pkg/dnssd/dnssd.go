@@ -86,7 +86,10 @@ type Publication struct {
 // zone cannot see the address of that host. So is the list of service types:
 // it tells what the site has, not what is up. A name that is too long for DNS
 // (255 octets) is left out.
-func Publish(s *site.Site, zone string) *Publication {
+//
+// Others are zones that are served beside it: what belongs to one of them that is
+// below zone lies outside of zone.
+func Publish(s *site.Site, zone string, others ...string) *Publication {
 	b := &builder{
 		site: s,
 		zone: dns.CanonicalName(zone),
@@ -96,6 +99,11 @@ func Publish(s *site.Site, zone string) *Publication {
 			byHost: make(map[string][]int, len(s.Devices)), instances: make(map[string]bool), services: make(map[string]bool),
 			others: make(map[string]bool),
 		},
+	}
+	for _, other := range others {
+		if other = dns.CanonicalName(other); other != b.zone && dns.IsSubDomain(b.zone, other) {
+			b.apart = append(b.apart, other)
+		}
 	}
 	b.apex()
 	if dns.IsSubDomain("in-addr.arpa.", b.zone) || dns.IsSubDomain("ip6.arpa.", b.zone) {
@@ -169,9 +177,10 @@ func seconds(d time.Duration) uint32 {
 
 // A builder collects the records of one zone.
 type builder struct {
-	site *site.Site
-	zone string // canonical
-	ttl  uint32
+	site  *site.Site
+	zone  string   // canonical
+	apart []string // zones below it, canonical
+	ttl   uint32
 
 	publication *Publication
 	records     []Conditional     // without hosts: fixed
@@ -230,7 +239,8 @@ func (b *builder) put(c Conditional) {
 // holds reports whether the zone can have records at that name.
 func (b *builder) holds(name string) bool {
 	_, ok := dns.IsDomainName(name)
-	return ok && dns.IsSubDomain(b.zone, name)
+	return ok && dns.IsSubDomain(b.zone, name) &&
+		!slices.ContainsFunc(b.apart, func(other string) bool { return dns.IsSubDomain(other, name) })
 }
 
 func union(a, b []Host) []Host {

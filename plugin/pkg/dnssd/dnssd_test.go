@@ -395,6 +395,25 @@ func TestServiceOfHostElsewhere(t *testing.T) {
 	}
 }
 
+// TestServiceOfHostInOtherZone: a host in a zone below, which is served beside
+// this one, lies elsewhere, with its address and its text.
+func TestServiceOfHostInOtherZone(t *testing.T) {
+	s := &site.Site{Domain: domain, Devices: []site.Device{
+		{
+			Name: "ws", Hostname: "ws.ward." + domain, DHCP: true, Installed: true,
+			Applications: []site.Application{{AETitle: "WS", Port: 104}},
+		},
+		{Name: "old", Hostname: "old.ward." + domain, Installed: true, Publish: site.PublishAlways, Addresses: []netip.Addr{addr("192.0.2.1")}},
+	}}
+	p := Publish(s, domain, domain, "example.net", "Ward."+domain)
+	if len(p.Conditional) != 0 || len(p.Fixed) != len(enumerations)+5 {
+		t.Errorf("fixed %v, conditional %v", lines(p.Fixed), conditionals(p))
+	}
+	equal(t, "below", lines(Publish(s, "ward."+domain, domain, "ward."+domain).Fixed), []string{
+		"old.ward.imaging.example.org. 0 IN A 192.0.2.1",
+	})
+}
+
 func TestServiceOfNameServer(t *testing.T) {
 	s := testSite()
 	s.NameServers[0].Host, s.NameServers[0].Address = s.Devices[0].Hostname, s.Devices[0].Addresses[0]

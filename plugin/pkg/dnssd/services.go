@@ -56,7 +56,7 @@ func (b *builder) pointers() {
 // conditions returns the hosts that a service of d depends on; none if it
 // always stands.
 func (b *builder) conditions(d *site.Device) []Host {
-	if len(fixedAddresses(d)) > 0 || !dns.IsSubDomain(b.zone, d.Hostname) {
+	if len(fixedAddresses(d)) > 0 || !b.holds(d.Hostname) {
 		return nil
 	}
 	for _, ns := range b.site.NameServers {
