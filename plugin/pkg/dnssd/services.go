@@ -130,6 +130,7 @@ func (b *builder) applications() {
 			b.publication.instances[dns.CanonicalName(name)] = true
 			if !b.publication.services[service] {
 				b.publication.services[service] = true
+				b.publication.instances["*."+service] = true // it would speak for each that is off (RFC 4592)
 				b.add(&dns.PTR{Hdr: b.header("_services._dns-sd._udp."+b.site.Domain, dns.TypePTR), Ptr: service}, nil)
 			}
 		}

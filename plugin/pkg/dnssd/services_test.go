@@ -188,6 +188,7 @@ func TestReserves(t *testing.T) {
 		{"ct1._dicom._tcp." + domain, dns.TypeANY, true},
 		{`old\.mr\ 1._dicom._tcp.` + domain, dns.TypeTXT, true},
 		{"ct1._dicom-tls._tcp." + domain, dns.TypeSRV, false},
+		{"*._dicom._tcp." + domain, dns.TypeSRV, true},
 		{"_dicom._tcp." + domain, dns.TypeSRV, true},
 		{"_dicom._tcp." + domain, dns.TypePTR, false},
 		{"_dicomweb._tcp." + domain, dns.TypeSRV, false},
