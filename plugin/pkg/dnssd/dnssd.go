@@ -201,7 +201,7 @@ func keyOf(rr dns.RR) recordKey {
 	case *dns.PTR:
 		k.data = r.Ptr
 	case *dns.SRV:
-		k.data = fmt.Sprint(r.Priority, r.Weight, r.Port, r.Target)
+		k.data = fmt.Sprintf("%d %d %d %s", r.Priority, r.Weight, r.Port, r.Target)
 	case *dns.TXT:
 		k.data = strings.Join(r.Txt, "\x00") // which no string has: it is escaped
 	default:

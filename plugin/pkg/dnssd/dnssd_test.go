@@ -414,6 +414,21 @@ func TestServiceOfHostInOtherZone(t *testing.T) {
 	})
 }
 
+// TestPortBesideDigit: the end of a port and the digits that a host name begins
+// with are told apart.
+func TestPortBesideDigit(t *testing.T) {
+	s := &site.Site{Domain: domain}
+	for host, port := range map[string]uint16{"2ct": 1111, "ct": 11112} {
+		s.Devices = append(s.Devices, site.Device{
+			Name: host, Hostname: host + "." + domain, Installed: true, Publish: site.PublishAlways, Addresses: []netip.Addr{addr("192.0.2.1")},
+			Applications: []site.Application{{AETitle: host, Port: port}},
+		})
+	}
+	if found := at(Publish(s, domain).Fixed, "_dicom._tcp."+domain); len(found) != 4 {
+		t.Errorf("%v, want two PTR and two SRV records", found)
+	}
+}
+
 func TestServiceOfNameServer(t *testing.T) {
 	s := testSite()
 	s.NameServers[0].Host, s.NameServers[0].Address = s.Devices[0].Hostname, s.Devices[0].Addresses[0]
