@@ -47,7 +47,9 @@ With --leases the file is what another server wrote: kea (the CSV file of Kea's
 memfile; the files that its lease file cleanup leaves beside it, FILE.2 and so on, are
 read too), dhcpd (ISC dhcpd's dhcpd.leases), dnsmasq (dnsmasq.leases), range (the SQLite
 file of CoreDHCP's range plugin). Stop that server first, and do not start coredhcp
-before: the lease database must not be in use. What cannot be taken over is listed.`,
+before: the lease database must not be in use. What cannot be taken over is listed. An
+import that was interrupted is repeated: until then coredhcp does not start, since it
+would give addresses out twice.`,
 		Example: "  dicomnam import devices.csv --domain imaging.example.org --output site.yaml\n" +
 			"  dicomnam import new-devices.csv --into /etc/dicomnam/site.yaml\n" +
 			"  dicomnam import /var/lib/kea/kea-leases4.csv --leases kea --site /etc/dicomnam/site.yaml --database /var/lib/dicomnam/leases",

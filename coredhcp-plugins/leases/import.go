@@ -12,7 +12,7 @@ import (
 // Import takes leases of another server over into the lease database in a directory, which no server may use at the time; it is made if
 // there is none. See [lease.Manager.Import].
 func Import(ctx context.Context, s *site.Site, database string, list []lease.Imported) (_ []lease.Outcome, err error) {
-	m, err := lease.Open(database, config(s, bounds{}), lease.Options{})
+	m, err := lease.Open(database, config(s, bounds{}), lease.Options{Importing: true})
 	if err != nil {
 		return nil, fmt.Errorf("opening the lease database: %w", err)
 	}

@@ -55,10 +55,17 @@ type Outcome struct {
 // Import takes over leases of another server, which must have stopped, and returns when they are on stable storage. There is one Outcome for
 // each. An address that somebody holds here already stays his, and an address outside of all networks is refused; everything else is taken
 // over as it is, so that nothing is given out twice: also what the configuration has no place for, which goes on until it ends and
-// is not renewed. It may be repeated. Meant for a Manager that serves nobody.
+// is not renewed. It may be repeated, and must be where it was interrupted: until then Open refuses the database, unless it is for another
+// Import. Meant for a Manager that serves nobody.
 func (m *Manager) Import(ctx context.Context, list []Imported) ([]Outcome, error) {
 	outcomes := make([]Outcome, 0, len(list))
+	if err := m.store.markImport(); err != nil {
+		return nil, err
+	}
 	for len(list) > 0 {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		n := min(len(list), importAtOnce)
 		g, err := m.importSome(list[:n], &outcomes)
 		if err == nil && g != nil {
@@ -69,7 +76,7 @@ func (m *Manager) Import(ctx context.Context, list []Imported) ([]Outcome, error
 		}
 		list = list[n:]
 	}
-	return outcomes, nil
+	return outcomes, m.store.unmarkImport()
 }
 
 // importSome takes leases over in one transaction, and returns what to wait for, if anything.

@@ -1,6 +1,8 @@
 package lease
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -117,6 +119,61 @@ func TestImport(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Nobody is served from a database that has a part of an import, until it is repeated.
+func TestImportInterrupted(t *testing.T) {
+	f := open(t, testConfig())
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	o := Options{Now: f.clock.now, FS: f.fs, Committed: func(CommitInfo) { cancel() }, Importing: true}
+	m, err := Open("leases", testConfig(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []Imported
+	for n, network := range []string{"192.0.2", "203.0.113", "198.51.100"} {
+		for host := range 200 {
+			c := client(byte(host))
+			c.HardwareType = uint8(n + 1)
+			list = append(list, f.lasting(fmt.Sprintf("%s.%d", network, host+1), c, time.Hour))
+		}
+	}
+	if len(list) <= importAtOnce {
+		t.Fatal("they are imported at once")
+	}
+	if _, err := m.Import(ctx, list); !errors.Is(err, context.Canceled) {
+		t.Fatalf("error %v", err)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o = Options{Now: f.clock.now, FS: f.fs}
+	if m, err := Open("leases", testConfig(), o); err == nil {
+		_ = m.Close()
+		t.Fatal("half of an import was opened")
+	} else if !strings.Contains(err.Error(), "lease database leases: an import of leases into it was interrupted") {
+		t.Errorf("error %v", err)
+	}
+	o.Importing = true
+	if m, err = Open("leases", testConfig(), o); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Import(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.open(testConfig())
+	for _, l := range list {
+		if got, _ := f.Lease(l.Address); got.State != Active || got.Client != l.Client {
+			t.Errorf("%s: %+v", l.Address, got)
+		}
+	}
 }
 
 // A lease that comes without client identifiers is that of whoever has the hardware address, with the identifier that it sends.

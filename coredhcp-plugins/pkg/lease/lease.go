@@ -266,6 +266,8 @@ type Options struct {
 	// Committed is told of every batch that was written, one after another, by the goroutine that writes them: it must not
 	// wait, nor call the Manager. May be nil.
 	Committed func(CommitInfo)
+	// Importing says that the Manager is opened for Import: the database may be one whose last import was interrupted.
+	Importing bool
 
 	wall     func(time.Time) time.Time // the wall clock when Now read this, for tests; nil: as it read
 	memTable uint64                    // octets of changes before they move from the log to a table, for tests; 0: memTable

@@ -101,7 +101,13 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 	if m.store, err = openStore(dir, o, m.log); err != nil {
 		return nil, err
 	}
-	if err := m.load(); err != nil {
+	if !o.Importing {
+		err = m.store.checkImport()
+	}
+	if err == nil {
+		err = m.load()
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lease database %s: %w", dir, err), m.store.close())
 	}
 	var repaired *group
