@@ -31,7 +31,8 @@ func exportCommand() *cobra.Command {
 		Short: "Write the devices of a site file as other programs have them",
 		Long: `Write the devices of a site file to standard output as other programs have them:
 
-  csv       a spreadsheet with a row for each application, which import reads
+  csv       a spreadsheet with a row for each application, which import reads; a text
+            that looks like a formula has an apostrophe before it
   json      one JSON object a line for each device
   hosts     fixed addresses, as /etc/hosts has them
   ldif      entries of the model of DICOM PS3.15 H.1, for an LDAP server

@@ -12,9 +12,9 @@ import (
 )
 
 // WriteCSV writes the site's devices as ReadCSV reads them, with a row for each application. DHCP options of a device have no column and
-// are left out.
+// are left out. Spreadsheet programs run what looks like a formula, also in a file from somebody else; an apostrophe keeps it a text.
 func WriteCSV(w io.Writer, s *site.Site) error {
-	out := csv.NewWriter(w)
+	out := sheetWriter{csv.NewWriter(w)}
 	if err := out.Write(columns); err != nil {
 		return err
 	}
@@ -34,6 +34,34 @@ func WriteCSV(w io.Writer, s *site.Site) error {
 	}
 	out.Flush()
 	return out.Error()
+}
+
+// sheetWriter writes rows for spreadsheet programs.
+type sheetWriter struct{ *csv.Writer }
+
+func (w sheetWriter) Write(cells []string) error {
+	guarded := make([]string, len(cells))
+	for i, c := range cells {
+		if formula(c) {
+			c = "'" + c
+		}
+		guarded[i] = c
+	}
+	return w.Writer.Write(guarded)
+}
+
+// formula says whether a spreadsheet program would take a cell for a formula, behind apostrophes that keep it from that.
+func formula(cell string) bool {
+	cell = strings.TrimLeft(cell, "'")
+	return cell != "" && strings.IndexByte("=+-@", cell[0]) >= 0
+}
+
+// unguarded is a cell without the apostrophe that WriteCSV, or who wrote it, has put before what is no formula.
+func unguarded(cell string) string {
+	if rest, ok := strings.CutPrefix(cell, "'"); ok && formula(rest) {
+		return rest
+	}
+	return cell
 }
 
 // deviceCells are the cells of the device's columns.

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"bytes"
+	"encoding/csv"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -159,4 +160,36 @@ func FuzzReadCSV(f *testing.F) {
 		}
 		identical(t, string(text), parsed)
 	})
+}
+
+// No cell of a sheet is a formula, and what looked like one comes back as it was.
+func TestFormulas(t *testing.T) {
+	text := networks + `devices:
+  - name: "@ct1"
+    hostname: ct1
+    description: "=cmd|' /C calc'!A0"
+    manufacturer: "'=1"
+    model: "-2"
+    location: "+1 'upstairs'"
+    station-name: "'quoted'"
+    applications: [{ae-title: "=1+1", port: 104, txt: ["-x=1"]}]
+`
+	s, _, err := site.Parse("site.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sheet bytes.Buffer
+	if err := WriteCSV(&sheet, s); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(bytes.NewReader(sheet.Bytes())).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, cell := range rows[1] {
+		if cell != "" && strings.ContainsAny(cell[:1], "=+-@") {
+			t.Errorf("column %s: %q", rows[0][i], cell)
+		}
+	}
+	identical(t, text, s)
 }

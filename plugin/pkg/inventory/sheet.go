@@ -215,7 +215,7 @@ func (s *Sheet) row(r record, uses []use) {
 	apps := map[int]*application{}
 	for i, cell := range r.cells {
 		at := place{r.row, i + 1}
-		cell = strings.TrimSpace(cell)
+		cell = unguarded(strings.TrimSpace(cell))
 		switch {
 		case cell == "":
 			continue
