@@ -101,6 +101,7 @@ func TestSameSpreadsheet(t *testing.T) {
 		"UTF-16 without the mark": {utf16le[2:], UTF16},
 		"Latin-1":                 {latin1, Windows1252},
 		"carriage returns":        {[]byte(strings.ReplaceAll(german, "\n", "\r\n")), Auto},
+		"no line feeds":           {[]byte(strings.ReplaceAll(german, "\n", "\r")), Auto},
 		"tabs":                    {[]byte(strings.ReplaceAll(german, ";", "\t")), Auto},
 		"commas":                  {[]byte(strings.ReplaceAll(german, ";", ",")), Auto},
 		"bars":                    {[]byte(strings.ReplaceAll(german, ";", "|")), Auto},

@@ -24,8 +24,18 @@ const (
 // Encodings are the names of the encodings.
 func Encodings() []string { return []string{string(UTF8), string(UTF16), string(Windows1252)} }
 
-// decode returns the text of a file, without a byte order mark.
+// decode returns the text of a file, without a byte order mark. Lines end with a line feed, also those that end with a carriage return alone
+// (Excel's "CSV (Macintosh)").
 func decode(data []byte, e Encoding) (string, error) {
+	text, err := characters(data, e)
+	if !strings.Contains(text, "\n") {
+		text = strings.ReplaceAll(text, "\r", "\n")
+	}
+	return text, err
+}
+
+// characters returns the text of a file, without a byte order mark.
+func characters(data []byte, e Encoding) (string, error) {
 	switch {
 	case bytes.HasPrefix(data, []byte("PK\x03\x04")):
 		return "", errors.New(`this is a workbook (xlsx, ods) or another zip archive; expected text: save it as "CSV UTF-8"`)
