@@ -38,7 +38,7 @@ or numbered columns (AE title 2, Port 2). Commas, semicolons, tabs and bars
 separate; UTF-8 and UTF-16 are recognised.
 
 A new site file goes to standard output (with --domain; else its devices: part), or
-to --output. --into adds the devices to a site file, behind those that it has, and
+to --output, which must not be there yet. --into adds the devices to a site file, behind those that it has, and
 leaves every other line of it as it is; a device that it has already must be what the
 spreadsheet says. If anything is wrong every error is told, with its row and column,
 and nothing is written.
@@ -53,7 +53,9 @@ would give addresses out twice.`,
 		Example: "  dicomnam import devices.csv --domain imaging.example.org --output site.yaml\n" +
 			"  dicomnam import new-devices.csv --into /etc/dicomnam/site.yaml\n" +
 			"  dicomnam import /var/lib/kea/kea-leases4.csv --leases kea --site /etc/dicomnam/site.yaml --database /var/lib/dicomnam/leases",
-		Args: withFlags(cobra.ExactArgs(1)),
+		Args: withFlags(func(cmd *cobra.Command, args []string) error {
+			return errors.Join(cobra.ExactArgs(1)(cmd, args), x.leases.usage())
+		}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if x.leases.format != "" {
 				return x.leases.run(cmd, args[0])
@@ -90,6 +92,10 @@ func (x *importer) run(cmd *cobra.Command, path string) error {
 	}
 	if x.into != "" {
 		return x.merge(cmd, sheet)
+	}
+	// A site file that is there has more than devices.
+	if info, err := os.Stat(x.output); err == nil && info.Mode().IsRegular() {
+		return fmt.Errorf("%s is there already: expected the name of a new file, or --into %[1]s to add the devices to it", x.output)
 	}
 	text, warnings, err := sheet.Site(x.domain)
 	tellWarnings(cmd, warnings)

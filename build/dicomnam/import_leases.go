@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -31,6 +32,14 @@ func (x *leaseImport) flags(cmd *cobra.Command) {
 	f.BoolVar(&x.json, "json", false, "with --leases: print one JSON object a line for each lease that needs attention")
 	complete(cmd, "leases", leasefile.Formats())
 	cmd.MarkFlagsRequiredTogether("leases", "site", "database")
+}
+
+// usage says what of the command line cannot be.
+func (x *leaseImport) usage() error {
+	if x.json && x.format == "" {
+		return errors.New("--json is of --leases: a spreadsheet becomes a site file")
+	}
+	return nil
 }
 
 // leaseFormat is the value of --leases.
