@@ -3,10 +3,16 @@ package leasefile
 import (
 	"strconv"
 	"strings"
+	"time"
 )
 
+// clockless is the first time that is one: dnsmasq for machines without a clock (HAVE_BROKEN_RTC) writes the seconds that a lease was given for,
+// which are fewer than a year's, and a clock showed so few last in 1970.
+const clockless = 366 * 24 * 60 * 60
+
 // parseDnsmasq reads dnsmasq.leases: a line has the time when the lease ends (0: never), hardware address, IP address, host name and client
-// identifier, where * stands for nothing. What follows a line with "duid" is DHCPv6.
+// identifier, where * stands for nothing. What follows a line with "duid" is DHCPv6. Where the time is how long the lease was given for, nobody knows
+// since when, and it ends that long from now at the latest, as dnsmasq itself takes it when it starts.
 func parseDnsmasq(file string, data []byte, l leases) error {
 	number := 0
 	for line := range strings.Lines(string(data)) {
@@ -30,7 +36,11 @@ func parseDnsmasq(file string, data []byte, l leases) error {
 		if err != nil {
 			return wrong(file, number, "found %.60q, expected the time when the lease ends in seconds since 1970", f[0])
 		}
-		if end != 0 {
+		switch {
+		case end > 0 && end < clockless:
+			lease.Duration = time.Duration(end) * time.Second
+			lease.Expires = time.Now().Add(lease.Duration)
+		case end != 0:
 			if lease.Expires, err = moment(end); err != nil {
 				return wrong(file, number, "%v", err)
 			}

@@ -121,6 +121,19 @@ func TestDnsmasq(t *testing.T) {
 `)
 }
 
+// Where dnsmasq has no clock it writes how long a lease is, which is no time in 1970: whoever has the address keeps it.
+func TestDnsmasqWithoutClock(t *testing.T) {
+	from := time.Now()
+	list, err := Read(Dnsmasq, write(t, "dnsmasq.leases", "43200 00:00:5e:00:53:01 192.0.2.100 reading7 *\n"))
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	l := list[0]
+	if l.State != Active || l.Duration != 12*time.Hour || l.Expires.Before(from.Add(l.Duration)) || l.Expires.After(time.Now().Add(l.Duration)) {
+		t.Errorf("%s", show(l))
+	}
+}
+
 func TestRange(t *testing.T) {
 	list, err := Read(Range, "testdata/range.sqlite3")
 	if err != nil {
