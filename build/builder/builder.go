@@ -18,6 +18,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"golang.org/x/mod/semver"
 )
 
 // Host is the server that plugins are built into.
@@ -128,6 +130,9 @@ func (r *Request) check() error {
 	}
 	if _, err := os.Stat(filepath.Dir(r.Output)); err != nil {
 		return fmt.Errorf("output %s: %w", r.Output, err)
+	}
+	if v := r.HostVersion; !semver.IsValid(v) && semver.IsValid("v"+v) {
+		return fmt.Errorf("%s %s: the versions of a Go module begin with v: expected v%[2]s", hostTitles[r.Host], v)
 	}
 	if r.Host == CoreDNS && r.StockServer {
 		return errors.New("a stock server is a choice for coredhcp alone")

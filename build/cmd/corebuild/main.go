@@ -114,7 +114,10 @@ func (f *flags) command(use, example string) *cobra.Command {
 		Use:     use,
 		Short:   "Build a " + use,
 		Example: example,
-		Args:    cobra.NoArgs,
+		// Also which flags are missing is a mistake of the command line.
+		Args: func(cmd *cobra.Command, args []string) error {
+			return errors.Join(cobra.NoArgs(cmd, args), cmd.ValidateRequiredFlags())
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.parse(); err != nil {
 				return fmt.Errorf("%w: %w", errUsage, err)
