@@ -49,6 +49,7 @@ type deviceFound struct {
 type deviceReport struct {
 	server
 	dns    string
+	name   *nameServer // of dns; nil: none is asked
 	states []string
 }
 
@@ -76,29 +77,34 @@ DETAIL says what is wrong, with "_" for each blank.
 		Example: "  dicomnam devices /etc/dicomnam/site.yaml --server 192.0.2.2\n" +
 			"  dicomnam devices site.yaml --state never-seen,gone\n" +
 			"  dicomnam devices site.yaml --json | jq -r 'select(.state == \"unknown\") | .client'",
-		Args: cobra.ExactArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			return errors.Join(cobra.ExactArgs(1)(cmd, args), x.check())
+		},
 		RunE: func(cmd *cobra.Command, args []string) error { return x.run(cmd, args[0]) },
 	}
 	x.flags(cmd)
-	cmd.Flags().StringVar(&x.dns, "server", "", "ask this name server too (`ADDRESS` or ADDRESS:PORT)")
+	cmd.Flags().StringVar(&x.dns, "server", "", "ask this name server too, `HOST[:PORT]`")
 	cmd.Flags().StringSliceVar(&x.states, "state", nil, "only those in one of these `STATES`: "+strings.Join(deviceStates, ", "))
 	complete(cmd, "state", deviceStates)
 	return cmd
 }
 
-func (x *deviceReport) run(cmd *cobra.Command, path string) error {
+// check finds what is wrong with the command line.
+func (x *deviceReport) check() error {
 	for _, s := range x.states {
 		if !slices.Contains(deviceStates, s) {
 			return fmt.Errorf("--state %s: expected some of %s", s, strings.Join(deviceStates, ", "))
 		}
 	}
-	var name *nameServer
-	if x.dns != "" {
-		var err error
-		if name, err = newNameServer(x.dns); err != nil {
-			return err
-		}
+	if x.dns == "" {
+		return nil
 	}
+	host, port, err := splitServer(x.dns)
+	x.name = &nameServer{net.JoinHostPort(host, port)}
+	return err
+}
+
+func (x *deviceReport) run(cmd *cobra.Command, path string) error {
 	s, err := loadSite(cmd, path)
 	if err != nil {
 		return err
@@ -126,8 +132,8 @@ func (x *deviceReport) run(cmd *cobra.Command, path string) error {
 	for i := range s.Devices {
 		list = append(list, judgeDevice(s, &s.Devices[i], held[&s.Devices[i]]))
 	}
-	if name != nil {
-		if err := name.compare(cmd.Context(), s, list); err != nil {
+	if x.name != nil {
+		if err := x.name.compare(cmd.Context(), s, list); err != nil {
 			return err
 		}
 	}

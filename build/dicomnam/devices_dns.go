@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -23,18 +22,6 @@ const (
 
 // nameServer is the one that devices asks.
 type nameServer struct{ address string }
-
-// newNameServer reads ADDRESS or ADDRESS:PORT.
-func newNameServer(v string) (*nameServer, error) {
-	if a, err := netip.ParseAddr(v); err == nil {
-		return &nameServer{netip.AddrPortFrom(a, 53).String()}, nil
-	}
-	host, port, err := net.SplitHostPort(v)
-	if err != nil || host == "" || port == "" {
-		return nil, fmt.Errorf("--server %s: expected ADDRESS or ADDRESS:PORT, such as 192.0.2.2", v)
-	}
-	return &nameServer{v}, nil
-}
 
 // compare finds out what DNS shows of each device, and notes what is wrong with it.
 func (n *nameServer) compare(ctx context.Context, s *site.Site, list []deviceFound) error {

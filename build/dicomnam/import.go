@@ -54,7 +54,7 @@ would give addresses out twice.`,
 			"  dicomnam import new-devices.csv --into /etc/dicomnam/site.yaml\n" +
 			"  dicomnam import /var/lib/kea/kea-leases4.csv --leases kea --site /etc/dicomnam/site.yaml --database /var/lib/dicomnam/leases",
 		Args: withFlags(func(cmd *cobra.Command, args []string) error {
-			return errors.Join(cobra.ExactArgs(1)(cmd, args), x.leases.usage())
+			return errors.Join(cobra.ExactArgs(1)(cmd, args), x.usage(), x.leases.usage())
 		}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if x.leases.format != "" {
@@ -64,7 +64,7 @@ would give addresses out twice.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&x.encoding, "encoding", "", "how the spreadsheet's characters are written: "+strings.Join(inventory.Encodings(), ", ")+" (Latin-1)")
+	f.StringVar(&x.encoding, "encoding", "", "the `ENCODING` of the spreadsheet's characters: "+strings.Join(inventory.Encodings(), ", ")+" (Latin-1)")
 	f.StringVar(&x.domain, "domain", "", "write a whole site file for this `DOMAIN`")
 	f.StringVar(&x.into, "into", "", "add the devices to this site file (`SITE`), in place unless --output is given")
 	f.StringVarP(&x.output, "output", "o", "", "write to this `FILE` instead; - for standard output")
@@ -77,10 +77,15 @@ would give addresses out twice.`,
 	return cmd
 }
 
-func (x *importer) run(cmd *cobra.Command, path string) error {
+// usage says what of the command line cannot be.
+func (x *importer) usage() error {
 	if !slices.Contains(append(inventory.Encodings(), ""), x.encoding) {
 		return fmt.Errorf("--encoding %s: expected one of %s", x.encoding, strings.Join(inventory.Encodings(), ", "))
 	}
+	return nil
+}
+
+func (x *importer) run(cmd *cobra.Command, path string) error {
 	data, err := readBounded(path, inventory.MaxSize)
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ two services read it; a file that exists is left as it is.`,
 			return writeKey(output, key)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "write to this new file, mode 0640, instead of standard output")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "write to this new `FILE`, mode 0640, instead of standard output")
 	return cmd
 }
 
