@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/ddns"
 	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
 )
@@ -112,7 +112,9 @@ func (c *dhcpConfig) plugin(name string) (*usedPlugin, int) {
 // check compares with the site.
 func (c *dhcpConfig) check(f *findings, s *site.Site) {
 	leases, first := c.plugin("leases")
-	if leases == nil {
+	updates := c.updates(f)
+	alone := updates != nil && updates.Database != "" // ddns works on what other plugins give, wherever it stands
+	if leases == nil && !alone {
 		f.errorf(c.file, "there is no leases plugin: nobody gets an address of the site file")
 	}
 	seen := map[string]bool{}
@@ -128,17 +130,16 @@ func (c *dhcpConfig) check(f *findings, s *site.Site) {
 			f.errorf(p.at(), "%s stands twice", name)
 		}
 		seen[name] = true
-		if leases != nil && name != "leases" && i < first {
+		if leases != nil && name != "leases" && i < first && (name != "ddns" || !alone) {
 			f.errorf(p.at(), "%s stands before leases, and works on what that gives: put it behind", name)
 		}
 		if path := p.arg("site"); path == "" {
-			f.errorf(p.at(), "%s: site= is missing", name)
+			if name != "ddns" { // of which it was told
+				f.errorf(p.at(), "%s: site= is missing", name)
+			}
 		} else if !sameFile(path, s.File) {
 			f.warnf(p.at(), "%s reads the site file %s, which is not the one that is checked, %s", name, path, s.File)
 		}
-	}
-	if ddns, _ := c.plugin("ddns"); ddns != nil {
-		_ = ddnsKey(f, ddns)
 	}
 	c.checkAddresses(f, s)
 }
@@ -202,33 +203,29 @@ func ownAddress(f *findings, s *site.Site, at word, what string, a netip.Addr) {
 	}
 }
 
-// ddnsKey is the key that ddns signs with; nil after it was told why there is none.
-func ddnsKey(f *findings, ddns *usedPlugin) *tsigkey.Key {
-	path, name := ddns.arg("keys"), ddns.arg("key")
-	for _, key := range []string{"server", "keys", "key"} {
-		if ddns.arg(key) == "" {
-			f.errorf(ddns.at(), "ddns: %s= is missing", key)
-		}
-	}
-	if path == "" || name == "" {
+// updates is what the arguments of ddns say; nil if there is no ddns, or after it was told what is wrong with them.
+func (c *dhcpConfig) updates(f *findings) *updates {
+	p, _ := c.plugin("ddns")
+	if p == nil {
 		return nil
 	}
-	keys, err := tsigkey.Load(path)
+	settings, err := ddns.ParseSettings(p.args)
 	if err != nil {
-		f.errorf(ddns.at(), "ddns: keys=%s: %v", path, err)
+		f.errorf(p.at(), "ddns: %v", err)
 		return nil
 	}
-	key, err := tsigkey.Find(keys, name)
-	if err != nil {
-		f.errorf(ddns.at(), "ddns: key=%s: %s: %v", name, path, err)
-		return nil
+	u := &updates{Settings: settings, at: p.at()}
+	if u.keys, err = settings.LoadKeys(); err != nil {
+		f.errorf(p.at(), "ddns: %v", err)
 	}
-	if server := ddns.arg("server"); server != "" {
-		if _, _, err := net.SplitHostPort(server); err != nil {
-			f.errorf(ddns.at(), "ddns: server=%s: expected HOST:PORT", server)
-		}
-	}
-	return &key
+	return u
+}
+
+// updates is where ddns sends updates, and how it signs them.
+type updates struct {
+	*ddns.Settings
+	at   word
+	keys []tsigkey.Key // none if the file of keys lacks any
 }
 
 // sameFile says whether two paths are of one file, as far as can be seen from here.

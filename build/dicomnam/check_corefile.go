@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -220,8 +221,7 @@ func (c *dnsConfig) holding(name string) []*dnsBlock {
 
 // checkUpdates compares where ddns sends its updates, and how it signs them, with what coredns takes.
 func checkUpdates(f *findings, s *site.Site, dhcp *dhcpConfig, c *dnsConfig) {
-	ddns, _ := dhcp.plugin("ddns")
-	if ddns == nil {
+	if p, _ := dhcp.plugin("ddns"); p == nil {
 		f.warnf(dhcp.file, "there is no ddns plugin: coredns is not told of leases")
 		return
 	}
@@ -233,14 +233,19 @@ func checkUpdates(f *findings, s *site.Site, dhcp *dhcpConfig, c *dnsConfig) {
 		}
 	}
 	var ignored findings // told already
-	key := ddnsKey(&ignored, ddns)
-	asked := map[*dnsBlock]bool{}
+	u := dhcp.updates(&ignored)
+	if u == nil {
+		return
+	}
 	forward, reverse := []string{"A", "DHCID"}, []string{"PTR", "DHCID"}
-	names := map[string][]string{s.Domain: forward}
+	names := map[string][]string{}
 	for i := range s.Networks {
 		n := &s.Networks[i]
 		if n.DDNS.Mode == site.DDNSOff {
 			continue
+		}
+		if n.DDNS.Forward != site.DDNSNone {
+			names[s.Domain] = forward
 		}
 		for _, z := range site.ReverseZone(n.Prefix) {
 			if n.DDNS.Reverse != site.DDNSNone {
@@ -248,14 +253,25 @@ func checkUpdates(f *findings, s *site.Site, dhcp *dhcpConfig, c *dnsConfig) {
 			}
 		}
 	}
+	type question struct {
+		b            *dnsBlock
+		servers, key string
+	}
+	asked := map[question]bool{}
 	for _, name := range sortedKeys(names) {
+		key, servers := u.Key(name), u.Servers(name)
 		for _, b := range c.holding(name) {
-			if !asked[b] {
-				asked[b] = true
-				b.checkListens(f, ddns)
-				b.checkKey(f, ddns, key)
+			q := question{b, strings.Join(servers, ","), key}
+			if !asked[q] {
+				asked[q] = true
+				b.checkListens(f, u.at, servers)
+				b.checkKey(f, u, key)
 			}
-			b.checkAllows(f, ddns, name, names[name])
+			if key == "" {
+				f.errorf(u.at, "ddns: no key= is for %s", strings.TrimSuffix(name, "."))
+				continue
+			}
+			b.checkAllows(f, u.at, key, name, names[name])
 		}
 	}
 }
@@ -269,36 +285,46 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// checkListens compares where ddns sends updates with where the block listens.
-func (b *dnsBlock) checkListens(f *findings, ddns *usedPlugin) {
-	host, port, found := strings.Cut(ddns.arg("server"), ":")
-	if !found {
+// checkListens compares where ddns sends updates, if that is configured, with where the block listens. Of several servers one is enough.
+func (b *dnsBlock) checkListens(f *findings, at word, servers []string) {
+	if len(servers) == 0 || slices.ContainsFunc(servers, func(s string) bool { return b.elsewhere(s) == "" }) {
 		return
 	}
+	f.errorf(at, "ddns: server=%s: %s", strings.Join(servers, ","), b.elsewhere(servers[0]))
+}
+
+// elsewhere says why a server, as HOST:PORT, is not this block; "" if it may be.
+func (b *dnsBlock) elsewhere(server string) string {
+	host, port, err := net.SplitHostPort(server)
+	if err != nil {
+		return err.Error()
+	}
 	if !slices.Contains(b.ports, port) {
-		f.errorf(ddns.at(), "ddns: server=%s: coredns listens on port %s for %s (%s:%d)", ddns.arg("server"), b.ports[0], strings.TrimSuffix(b.zones[0], "."), b.at.file, b.at.line)
+		return fmt.Sprintf("coredns listens on port %s for %s (%s:%d)", b.ports[0], strings.TrimSuffix(b.zones[0], "."), b.at.file, b.at.line)
 	}
 	a, err := netip.ParseAddr(host)
 	if err != nil || len(b.binds) == 0 {
-		return
+		return "" // the addresses of a name are not known here
 	}
 	for _, w := range b.binds {
 		if other, err := netip.ParseAddr(w.text); err != nil || other == a || other.IsUnspecified() {
-			return // an interface's name tells no address
+			return "" // an interface's name tells no address
 		}
 	}
-	f.errorf(ddns.at(), "ddns: server=%s: coredns is bound to %s there (%s:%d)", ddns.arg("server"), b.binds[0].text, b.binds[0].file, b.binds[0].line)
+	return fmt.Sprintf("coredns is bound to %s there (%s:%d)", b.binds[0].text, b.binds[0].file, b.binds[0].line)
 }
 
 // checkKey compares the key of ddns with those of tsig.
-func (b *dnsBlock) checkKey(f *findings, ddns *usedPlugin, key *tsigkey.Key) {
+func (b *dnsBlock) checkKey(f *findings, u *updates, named string) {
 	if !b.tsig {
 		f.errorf(b.at, "dicom has no tsig in its server block: every update is refused")
 		return
 	}
-	if key == nil {
-		return
+	i := slices.IndexFunc(u.keys, func(k tsigkey.Key) bool { return dns.CanonicalName(k.Name) == dns.CanonicalName(named) })
+	if i < 0 {
+		return // it was told why
 	}
+	key := &u.keys[i]
 	name := strings.TrimSuffix(dns.CanonicalName(key.Name), ".")
 	for _, w := range b.keys {
 		if dns.CanonicalName(w.text) == dns.CanonicalName(key.Name) {
@@ -317,9 +343,9 @@ func (b *dnsBlock) checkKey(f *findings, ddns *usedPlugin, key *tsigkey.Key) {
 		}
 		switch {
 		case other.Secret() != key.Secret():
-			f.errorf(w, "tsig: the key %s of %s has another secret in %s, with which ddns signs (%s:%d)", name, w.text, ddns.arg("keys"), ddns.at().file, ddns.at().line)
+			f.errorf(w, "tsig: the key %s of %s has another secret in %s, with which ddns signs (%s:%d)", name, w.text, u.Keys, u.at.file, u.at.line)
 		case other.Algorithm != key.Algorithm:
-			f.warnf(w, "tsig: the key %s is of algorithm %s in %s, and of %s in %s", name, other.Algorithm, w.text, key.Algorithm, ddns.arg("keys"))
+			f.warnf(w, "tsig: the key %s is of algorithm %s in %s, and of %s in %s", name, other.Algorithm, w.text, key.Algorithm, u.Keys)
 		}
 		return
 	}
@@ -327,12 +353,12 @@ func (b *dnsBlock) checkKey(f *findings, ddns *usedPlugin, key *tsigkey.Key) {
 	if len(b.files) > 0 {
 		at = b.files[0]
 	}
-	f.errorf(at, "tsig does not have the key %s, with which ddns signs (%s:%d)", name, ddns.at().file, ddns.at().line)
+	f.errorf(at, "tsig does not have the key %s, with which ddns signs (%s:%d)", name, u.at.file, u.at.line)
 }
 
 // checkAllows says whether rules let the key of ddns change records of the types at names below a domain, or in a zone.
-func (b *dnsBlock) checkAllows(f *findings, ddns *usedPlugin, domain string, types []string) {
-	key := dns.CanonicalName(ddns.arg("key"))
+func (b *dnsBlock) checkAllows(f *findings, at word, key, domain string, types []string) {
+	key = dns.CanonicalName(key)
 	var missing []string
 	for _, t := range types {
 		allowed := slices.ContainsFunc(b.allows, func(a allow) bool {
@@ -347,7 +373,7 @@ func (b *dnsBlock) checkAllows(f *findings, ddns *usedPlugin, domain string, typ
 		return
 	}
 	message := fmt.Sprintf("dicom: no allow lets the key %s change %s at all names below %s, as ddns does (%s:%d)",
-		strings.TrimSuffix(key, "."), strings.Join(missing, " and "), strings.TrimSuffix(domain, "."), ddns.at().file, ddns.at().line)
+		strings.TrimSuffix(key, "."), strings.Join(missing, " and "), strings.TrimSuffix(domain, "."), at.file, at.line)
 	some := func(a allow) bool {
 		name := dns.CanonicalName(strings.TrimPrefix(a.name, "."))
 		return a.key == key && a.name != "*" && a.name != "@" && a.name != "self" && dns.IsSubDomain(domain, name)

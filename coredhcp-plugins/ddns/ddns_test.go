@@ -208,3 +208,27 @@ func serveUpdates(t *testing.T, key tsigkey.Key, updates chan<- *dns.Msg) string
 	})
 	return srv.PacketConn.LocalAddr().String()
 }
+
+// Of servers and keys that are for zones the one of the longest counts.
+func TestSettings(t *testing.T) {
+	s, err := ParseSettings(strings.Fields("site=s keys=k key=all.example.org. key=2.0.192.in-addr.arpa=reverse.example.org. " +
+		"server=192.0.2.2,ns2.example.org:5353 server=in-addr.arpa=192.0.2.3"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for zone, want := range map[string]string{
+		"imaging.example.org.":       "all.example.org. 192.0.2.2:53,ns2.example.org:5353",
+		"2.0.192.in-addr.arpa.":      "reverse.example.org. 192.0.2.3:53",
+		"113.0.203.in-addr.arpa.":    "all.example.org. 192.0.2.3:53",
+		"20.2.0.192.in-addr.arpa.":   "reverse.example.org. 192.0.2.3:53",
+		"x2.0.192.in-addr.arpa.":     "all.example.org. 192.0.2.3:53",
+		"100.51.198.in-addr.arpa.x.": "all.example.org. 192.0.2.2:53,ns2.example.org:5353",
+	} {
+		if got := s.Key(zone) + " " + strings.Join(s.Servers(zone), ","); got != want {
+			t.Errorf("%s: %s, want %s", zone, got, want)
+		}
+	}
+	if s, err := ParseSettings(strings.Fields("site=s keys=k key=2.0.192.in-addr.arpa=reverse.example.org.")); err != nil || s.Key("example.org.") != "" || s.Servers("example.org.") != nil {
+		t.Errorf("%v, %v", s, err)
+	}
+}
