@@ -93,6 +93,43 @@ func TestGate(t *testing.T) {
 	}
 }
 
+// TestGateDeadline has something come after a wait that ended by its deadline, and
+// Go's poller hear of it before the next wait begins.
+func TestGateDeadline(t *testing.T) {
+	s, at := testSocket(t)
+	peer, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	in := newInbox()
+	for range 3 {
+		if err := s.gate.setDeadline(time.Now().Add(5 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := s.read(&in.datagrams, true); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("%d datagrams, %v, when the deadline is over", n, err)
+		}
+		if _, err := peer.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+		if err := s.gate.setDeadline(time.Now().Add(2 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.gate.wait(); err != nil {
+			t.Fatalf("%v, with a datagram there", err)
+		}
+		if n, err := s.read(&in.datagrams, true); n != 1 || err != nil {
+			t.Fatalf("%d datagrams, %v", n, err)
+		}
+		time.AfterFunc(5*time.Millisecond, func() { _, _ = peer.Write([]byte("x")) })
+		if n, err := s.read(&in.datagrams, true); n != 1 || err != nil {
+			t.Fatalf("%d datagrams, %v", n, err)
+		}
+	}
+}
+
 // TestDatagrams sends more than go into one system call, and some that are longer
 // than what they are read into.
 func TestDatagrams(t *testing.T) {

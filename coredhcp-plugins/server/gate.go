@@ -20,6 +20,7 @@ type gate struct {
 	socket int
 	file   *os.File // of the epoll instance
 	raw    syscall.RawConn
+	armed  bool
 }
 
 // newGate makes a gate for a socket, which is not armed. The socket must be closed after it.
@@ -52,22 +53,29 @@ func (g *gate) control(what int, events uint32) error {
 // setDeadline has wait return os.ErrDeadlineExceeded at a moment.
 func (g *gate) setDeadline(at time.Time) error { return g.file.SetReadDeadline(at) }
 
-// wait returns when there is something to read.
+// wait returns when there is something to read. One goroutine at a time waits.
 func (g *gate) wait() error {
 	var err error
-	armed := false
 	failed := g.raw.Read(func(fd uintptr) bool {
-		if !armed {
-			armed = true
+		if !g.armed {
 			err = unix.EpollCtl(int(fd), unix.EPOLL_CTL_MOD, g.socket, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT})
+			g.armed = err == nil
 			return err != nil
 		}
+		// Read begins by forgetting what the poller has told. If the gate is still
+		// armed from a wait that its deadline ended, that is asked for here: the
+		// poller is not told of the same twice.
 		var event unix.EpollEvent // taking it disarms the gate
-		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&event)), 1, 0, 0, 0)
-		if errno != 0 && errno != unix.EINTR {
-			err = errno
+		n, errno := uintptr(0), unix.EINTR
+		for errno == unix.EINTR {
+			n, _, errno = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&event)), 1, 0, 0, 0)
 		}
-		return n == 1 || err != nil
+		if errno != 0 {
+			err = errno
+			return true
+		}
+		g.armed = n == 0
+		return n == 1
 	})
 	if failed != nil {
 		return failed
