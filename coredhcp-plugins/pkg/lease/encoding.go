@@ -16,16 +16,19 @@ import (
 //	h ADDRESS SLOT             an event of the address's past; its number modulo maxEvents is the octet SLOT
 //	r NAME ADDRESS CLIENT      a removal; the name and the address each after an octet for their length, the client's Key
 //
-// A value begins with its version. Format 1 had bindings of version 1 and no events; such a database is read as it is, and
-// becomes one of this format when it is opened. Numbers are varints in their shortest form, text and octets come after an octet for
-// their length, times are milliseconds since 1970. A value has exactly one encoding: what is not it is refused.
+// A value begins with its version. Format 1 had bindings of version 1 and no events; format 2 had neither flagNoForward and
+// flagNoReverse nor bindings of imported clients. Such a database is read as it is, and becomes one of this format when it is
+// opened: a release that knows less refuses it from then on. Numbers are varints in their shortest form, text and octets
+// come after an octet for their length, times are milliseconds since 1970. A value has exactly one encoding: what is not it is
+// refused.
 const (
 	keyFormat  = 'f'
 	keyBinding = 'b'
 	keyEvent   = 'h'
 	keyRemoval = 'r'
 
-	formatValue    = "dicomnam leases 2"
+	formatValue    = "dicomnam leases 3"
+	formatValue2   = "dicomnam leases 2"
 	formatValue1   = "dicomnam leases 1"
 	bindingVersion = 2
 	removalVersion = 1

@@ -89,7 +89,7 @@ func TestForeignData(t *testing.T) {
 		{"mapped address", "b" + string(netip.MustParseAddr("::ffff:192.0.2.1").AsSlice()), value, []string{"4 or 16"}},
 		{"foreign key", "zebra", []byte("x"), []string{`"zebra"`, "expected a binding"}},
 		{"longer format key", "foo", []byte("x"), []string{`"foo"`}},
-		{"newer format", "f", []byte("dicomnam leases 3"), []string{"dicomnam leases 2", "newer"}},
+		{"newer format", "f", []byte("dicomnam leases 4"), []string{"dicomnam leases 3", "newer"}},
 		{"removal under another key", rm.key() + "x", rm.append(nil), []string{"expected the removal"}},
 		{"removal without name", rm.key(), (&removal{addr: rm.addr, client: rm.client}).append(nil), []string{"no name"}},
 		{"newer removal", rm.key(), append([]byte{9}, rm.append(nil)[1:]...), []string{"version 9"}},

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // TestFormat1 opens a database that a release with format 1 wrote (testdata/format1, by testConfig with infinite leases in
@@ -77,5 +80,58 @@ func TestFormat1(t *testing.T) {
 			t.Fatal(err)
 		}
 		again()
+	}
+}
+
+// TestFormat2 opens a database that a release with format 2 wrote (testdata/format2, by testConfig, at 2026-03-01 08:01).
+// What DNS shows is what it knew, both directions of every published name; and the older release is told to refuse it.
+func TestFormat2(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "leases")
+	if err := os.CopyFS(dir, os.DirFS("testdata/format2")); err != nil {
+		t.Fatal(err)
+	}
+	c := newClock()
+	c.advance(2 * time.Minute)
+	m, err := Open(dir, testConfig(), Options{Now: c.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{T: t, Manager: m, clock: c}
+	defer func() { f.Close() }()
+	var got []string
+	for l, err := range f.Leases() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprintf("%v %v %q %v %q %v", l.Address, l.Client, l.Device, l.State, l.Name, l.NameState))
+	}
+	want := []string{
+		`192.0.2.11 00:00:5e:00:53:c1 "ct1" active "ct1.imaging.example.org." waiting`,
+		`192.0.2.100 00:00:5e:00:53:04 "" declined "" `,
+		`198.51.100.10 00:00:5e:00:53:01 "" active "ws1.imaging.example.org." shown`,
+		`198.51.100.11 00:00:5e:00:53:02 "" active "ws2.imaging.example.org." shown`,
+		`198.51.100.13 00:00:5e:00:53:03 "" released "" `,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q\nwant %q", got, want)
+	}
+	f.confirm(f.wantChanges("+ct1.imaging.example.org. 192.0.2.11", "-ws3.imaging.example.org. 198.51.100.13"))
+	f.history("198.51.100.13", "03 released 08:00-08:01 ws3")
+	f.request(renewing(query(client(1), link2), addr("198.51.100.10")))
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d, err := pebble.Open(dir, &pebble.Options{Logger: &pebbleLog{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	v, closer, err := d.Get([]byte{keyFormat})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closer.Close()
+	if string(v) != formatValue {
+		t.Errorf("the format is %q now, expected %q", v, formatValue)
 	}
 }

@@ -210,7 +210,7 @@ func (s *store) checkFormat(d *database, first bool) error {
 		if err := closer.Close(); err != nil {
 			return err
 		}
-		if found == formatValue1 {
+		if found == formatValue1 || found == formatValue2 {
 			if err := d.Set([]byte{keyFormat}, []byte(formatValue), pebble.Sync); err != nil {
 				return err
 			}
