@@ -151,7 +151,8 @@ func (m *Manager) importOne(e *Imported) Outcome {
 // importedRecord is the record of an imported lease, without name and history.
 func (m *Manager) importedRecord(e *Imported, client Client, w *asker) record {
 	r := record{client: pack(client), state: e.State, start: w.t.el, end: never}
-	offset := func(at time.Time) int64 { return w.t.el + int64(at.Sub(w.t.wall)) }
+	// No lease is longer than Infinite, and a time.Duration holds no more than two of it.
+	offset := func(at time.Time) int64 { return w.t.el + int64(min(max(at.Sub(w.t.wall), -Infinite), Infinite)) }
 	if !e.Expires.IsZero() {
 		r.end = offset(e.Expires)
 	}
