@@ -214,7 +214,7 @@ func (l *Leases) try(t *transaction, a netip.Addr, client lease.Client, network 
 	if again == nil {
 		return errors.New("this server (stock CoreDHCP) has no way to wait")
 	}
-	return l.prober.try(at, a, string(t.Request.ClientHWAddr), func(used bool, by lease.HardwareAddress, err error) {
+	err := l.prober.try(at, a, string(t.Request.ClientHWAddr), func(used bool, by lease.HardwareAddress, err error) {
 		switch {
 		case used:
 			l.conflict(a, client, by, network)
@@ -230,6 +230,10 @@ func (l *Leases) try(t *transaction, a netip.Addr, client lease.Client, network 
 		}
 		again.Do()
 	})
+	if err != nil {
+		t.Now()
+	}
+	return err
 }
 
 // conflict takes an address out of service that another machine uses.

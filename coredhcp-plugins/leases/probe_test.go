@@ -461,6 +461,37 @@ func TestProbeWithoutSockets(t *testing.T) {
 	}
 }
 
+// TestProbeBusy has more clients than addresses can be tried at a time: those that are
+// too many are answered at once.
+func TestProbeBusy(t *testing.T) {
+	const clients = maxProbes + 60
+	w := newWire(t, pluginLines(t, `
+domain: imaging.example.org
+networks:
+  - {name: radiology, shared-network: floor, subnet: 192.0.2.0/24}
+  - {name: overflow, shared-network: floor, subnet: 198.18.0.0/16, pools: [198.18.1.0-198.18.9.255], probe: arp}
+`, " max-per-port=2000")...)
+	missing := map[dhcpv4.TransactionID]bool{}
+	for i := range clients {
+		c := w.client(byte(i))
+		c.hardware[4] = byte(0x60 + i>>8)
+		m := c.message(dhcpv4.MessageTypeDiscover)
+		missing[m.TransactionID] = true
+		c.transmit(m)
+	}
+	for late := time.After(5 * time.Second); len(missing) > 0; {
+		select {
+		case r := <-w.got:
+			delete(missing, r.TransactionID)
+		case <-late:
+			t.Fatalf("%d of %d clients got no offer", len(missing), clients)
+		}
+	}
+	if free, skipped := w.probes("overflow", "free"), w.probes("overflow", "skipped"); free < maxProbes || skipped == 0 || free+skipped != clients {
+		t.Errorf("%v addresses were tried and %v not, want some of both, %d together", free, skipped, clients)
+	}
+}
+
 func TestARPSender(t *testing.T) {
 	reply := append([]byte{0, 0, 0x5e, 0, 0x53, 1, 0, 0, 0x5e, 0, 0x53, 9, 8, 6, 0, 1, 8, 0, 6, 4, 0, 2}, 0, 0, 0x5e, 0, 0x53, 9, 192, 0, 2, 100, 0, 0, 0, 0, 0, 0, 192, 0, 2, 2)
 	a, by, ok := arpSender(reply)

@@ -22,6 +22,10 @@ func (x *Exchange) Later() *Again {
 	return x.again
 }
 
+// Now takes Later back: the exchange goes on and is answered as any other. Do must
+// not be called then.
+func (x *Exchange) Now() { x.again = nil }
+
 // Do has the request worked on again. It does not wait, and is called once, by any
 // goroutine. Where the request has become too old meanwhile, or the server stops,
 // nothing happens: the client repeats itself.

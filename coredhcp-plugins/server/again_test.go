@@ -29,6 +29,10 @@ func TestAgain(t *testing.T) {
 					return Continue
 				}
 				again := x.Later()
+				if x.Request.NumSeconds == 3 {
+					x.Now()
+					return Continue
+				}
 				waiting = append(waiting, again)
 				if x.Request.NumSeconds == 2 {
 					again.Do() // before the chain has ended
@@ -71,6 +75,10 @@ func TestAgain(t *testing.T) {
 			if m = put(3, 2); r.receive().TransactionID != m.TransactionID {
 				t.Error("no answer to what was wanted again at once")
 			}
+			reset()
+			if m = put(5, 3); r.receive().TransactionID != m.TransactionID {
+				t.Error("no answer to what was not to wait after all")
+			}
 			// One is still asked for when the server stops.
 			reset()
 			put(4, 1)
@@ -85,7 +93,7 @@ func TestAgain(t *testing.T) {
 			waiting[2].Do()
 			time.Sleep(10 * time.Millisecond)
 			expectMetrics(t, s, map[string]float64{
-				`received_total{type="discover"}`: 4, `sent_total{type="offer"}`: 3, `answer_seconds_count`: 3,
+				`received_total{type="discover"}`: 5, `sent_total{type="offer"}`: 4, `answer_seconds_count`: 4,
 			})
 		})
 	}
