@@ -121,8 +121,22 @@ func makeOld(t *testing.T, dir string, n int) madeDatabase {
 }
 
 // listing is everything in a directory, with mode, time and content.
+// A database that a test has left as a killed process would still removes files
+// in the background; so what goes while it is listed has it listed again.
 func listing(t *testing.T, dir string) string {
 	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		text, err := list(dir)
+		if err == nil {
+			return text
+		}
+		if !errors.Is(err, fs.ErrNotExist) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func list(dir string) (string, error) {
 	var b strings.Builder
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -141,10 +155,7 @@ func listing(t *testing.T, dir string) string {
 		fmt.Fprintf(&b, "%s %v %v %x\n", path, info.Mode(), info.ModTime(), content)
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
+	return b.String(), err
 }
 
 // converted checks what is on disk after a conversion.
