@@ -57,7 +57,7 @@ func (e example) unbound() string {
 }
 
 func runSplitHorizon(e example) {
-	outside, err := e.Join("outside", netip.Prefix{}, netip.MustParsePrefix("203.0.113.20/24"))
+	outside, err := e.Attach("outside", netip.Prefix{}, netip.MustParsePrefix("203.0.113.20/24"))
 	if err != nil {
 		e.Fatal(err)
 	}

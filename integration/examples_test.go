@@ -250,7 +250,7 @@ func (e example) found(from *lab.Namespace, server, address string) {
 // runRelays has the lab's server end be the western router, with ISC's relay.
 func runRelays(e example) {
 	e.program("dhcrelay")
-	main, err := e.Join("eth1", netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("192.0.2.2/24"))
+	main, err := e.Attach("eth1", netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("192.0.2.2/24"))
 	if err != nil {
 		e.Fatal(err)
 	}
@@ -327,11 +327,11 @@ func runBIND(e example) {
 }
 
 func runSecondaries(e example) {
-	west, err := e.Join("west", netip.Prefix{}, netip.MustParsePrefix("198.51.100.53/24"))
+	west, err := e.Attach("west", netip.Prefix{}, netip.MustParsePrefix("198.51.100.53/24"))
 	if err != nil {
 		e.Fatal(err)
 	}
-	north, err := e.Join("north", netip.Prefix{}, netip.MustParsePrefix("203.0.113.53/24"))
+	north, err := e.Attach("north", netip.Prefix{}, netip.MustParsePrefix("203.0.113.53/24"))
 	if err != nil {
 		e.Fatal(err)
 	}

@@ -93,3 +93,17 @@ func (n *Namespace) SetMAC(name string, mac net.HardwareAddr) error {
 		return netlink.LinkSetHardwareAddr(link, mac)
 	})
 }
+
+// AddAddress gives the namespace one more address, of no network.
+func (n *Namespace) AddAddress(a netip.Addr) error {
+	return n.Do(func() error {
+		link, err := netlink.LinkByName("lo")
+		if err != nil {
+			return fmt.Errorf("finding lo: %w", err)
+		}
+		if err := netlink.AddrAdd(link, ipv4Address(netip.PrefixFrom(a, a.BitLen()))); err != nil {
+			return fmt.Errorf("adding the address %s: %w", a, err)
+		}
+		return nil
+	})
+}
