@@ -301,7 +301,7 @@ func (l *Leases) configure(t *transaction, s *site.Site, n *site.Network, d *sit
 	}
 	t.Options = s.OptionsFor(n, d, t.classes...)
 	setOptions(t.Reply, asked, t.Options, hostname)
-	setBootFields(t.Reply, t.Options, t.ServerID, t.Request.MessageType() == dhcpv4.MessageTypeNone)
+	setBootFields(t.Reply, t.Options, ownAddress(t), t.Request.MessageType() == dhcpv4.MessageTypeNone)
 	echo(t.Reply, t.Request, asked)
 }
 

@@ -3,6 +3,7 @@ package leases
 import (
 	"bytes"
 	"encoding/hex"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -166,6 +167,42 @@ devices: [{name: ct1, hardware-address: 00:00:5e:00:53:01, address: 192.0.2.11}]
 				t.Errorf("\n got %s\nwant %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestBootServerBehindRelay holds that nobody is sent to boot from a relay that has
+// put itself into the server's place (RFC 5107).
+func TestBootServerBehindRelay(t *testing.T) {
+	l := startWith(t, t.TempDir(), new(server.Host), writeSite(t, `
+domain: imaging.example.org
+classes:
+  - {name: address, user-class: address, options: {tftp-server-name: 192.0.2.5, boot-file-name: a.img}}
+  - {name: file, user-class: file, options: {boot-file-name: d.img}}
+networks: [{name: radiology, subnet: 192.0.2.0/24, pools: [192.0.2.100-192.0.2.199]}]
+`))
+	relay := netip.MustParseAddr("192.0.2.254")
+	for _, tt := range []struct {
+		class    string
+		serverID bool // server_id stands before
+		want     string
+	}{
+		{"address", true, "192.0.2.5"}, {"address", false, "192.0.2.5"}, {"file", true, "192.0.2.2"}, {"file", false, "192.0.2.2"}, {"none", true, "192.0.2.2"},
+	} {
+		request := message(t, dhcpv4.WithMessageType(dhcpv4.MessageTypeDiscover), dhcpv4.WithHwAddr(net.HardwareAddr{0, 0, 0x5e, 0, 0x53, 0x90}),
+			dhcpv4.WithGatewayIP(relay.AsSlice()), dhcpv4.WithOption(dhcpv4.OptRelayAgentInfo(dhcpv4.OptGeneric(dhcpv4.ServerIdentifierOverrideSubOption, relay.AsSlice()))),
+			dhcpv4.WithGeneric(dhcpv4.OptionUserClassInformation, append([]byte{byte(len(tt.class))}, tt.class...)), asking(67))
+		reply, err := dhcpv4.NewReplyFromRequest(request, dhcpv4.WithMessageType(dhcpv4.MessageTypeOffer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tt.serverID {
+			reply.ServerIPAddr = serverID.AsSlice()
+			reply.UpdateOption(dhcpv4.OptServerIdentifier(serverID.AsSlice()))
+		}
+		x := &server.Exchange{Request: request, Reply: reply, Interface: "eth0", Addresses: []netip.Addr{serverID}, ServerID: relay}
+		if l.Handle(t.Context(), x); x.Reply == nil || x.Reply.ServerIPAddr.String() != tt.want {
+			t.Errorf("%+v: reply %v", tt, x.Reply)
+		}
 	}
 }
 

@@ -152,7 +152,7 @@ func linkNetwork(t *transaction) *site.Network {
 // There a BOOTP client and the boot code of many a network card look for them, not
 // asking for options. What is in the header already stays, and what does not fit is
 // left to the options. A BOOTP client gets none twice: there is little room.
-func setBootFields(reply *dhcpv4.DHCPv4, options *site.Options, serverID netip.Addr, bootp bool) {
+func setBootFields(reply *dhcpv4.DHCPv4, options *site.Options, own netip.Addr, bootp bool) {
 	const lastOfName, lastOfFile = 63, 127 // a field ends with a zero (RFC 2131 section 2)
 	value := func(code dhcpv4.OptionCode) []byte {
 		if v, ok := reply.Options[code.Code()]; ok {
@@ -161,7 +161,7 @@ func setBootFields(reply *dhcpv4.DHCPv4, options *site.Options, serverID netip.A
 		return options.Values[dhcpopt.Code(code.Code())]
 	}
 	name, file := string(value(dhcpv4.OptionTFTPServerName)), string(value(dhcpv4.OptionBootfileName))
-	if now := server.Address(reply.ServerIPAddr); !now.IsValid() || now == serverID { // server_id puts itself there
+	if now := server.Address(reply.ServerIPAddr); !now.IsValid() || now == own { // server_id puts itself there
 		a, err := netip.ParseAddr(name)
 		servers := value(dhcpv4.OptionTFTPServerAddress)
 		switch {
@@ -169,8 +169,8 @@ func setBootFields(reply *dhcpv4.DHCPv4, options *site.Options, serverID netip.A
 			reply.ServerIPAddr = a.AsSlice()
 		case len(servers) >= net.IPv4len:
 			reply.ServerIPAddr = servers[:net.IPv4len:net.IPv4len]
-		case serverID.IsValid() && (bootp || name == "" && file != ""):
-			reply.ServerIPAddr = serverID.AsSlice()
+		case own.IsValid() && (bootp || name == "" && file != ""):
+			reply.ServerIPAddr = own.AsSlice()
 		}
 	}
 	if reply.ServerHostName == "" && len(name) <= lastOfName {
@@ -185,6 +185,18 @@ func setBootFields(reply *dhcpv4.DHCPv4, options *site.Options, serverID netip.A
 			delete(reply.Options, dhcpv4.OptionBootfileName.Code())
 		}
 	}
+}
+
+// ownAddress is the server's own address as a client knows it: the server identifier,
+// unless a relay has put its own in that place (RFC 5107), where nobody can boot from.
+func ownAddress(t *transaction) netip.Addr {
+	switch a := server.Address(t.Reply.ServerIdentifier()); {
+	case a.IsValid(): // of server_id
+		return a
+	case len(t.Addresses) > 0 && subOption(t.Request, dhcpv4.ServerIdentifierOverrideSubOption.Code()) != nil:
+		return t.Addresses[0]
+	}
+	return t.ServerID
 }
 
 // echo copies those options of a request that the answer has as they came: subnet
