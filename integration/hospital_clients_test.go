@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/google/gopacket"
@@ -80,6 +81,10 @@ func (f *frames) receive(deadline time.Time) (*dhcpv4.DHCPv4, error) {
 	}
 }
 
+// tunnel is what the gateway says of where a client is (RFC 3046), and that clients
+// are to take it for the server (RFC 5107).
+var tunnel = slices.Concat([]byte("\x01\x06tunnel\x0b\x04"), gatewayAtHome.Addr().AsSlice())
+
 // A gateway is where the tunnels of home readers end: a relay (RFC 3456).
 type gateway struct {
 	conn   *net.UDPConn
@@ -96,6 +101,7 @@ func newGateway(n *lab.Namespace, address, server netip.Addr) (*gateway, error) 
 
 func (g *gateway) send(m *dhcpv4.DHCPv4) error {
 	m.GatewayIPAddr, m.HopCount = g.conn.LocalAddr().(*net.UDPAddr).IP, 1
+	m.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionRelayAgentInformation, tunnel))
 	_, err := g.conn.WriteToUDPAddrPort(m.ToBytes(), g.server)
 	return err
 }
@@ -129,6 +135,12 @@ func (p *patient) message(kind dhcpv4.MessageType, more ...dhcpv4.Modifier) (*dh
 		m.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionClientMachineIdentifier, p.uuid()))
 	}
 	m.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionParameterRequestList, p.asked))
+	if p.says.host != "" {
+		m.UpdateOption(dhcpv4.OptHostName(p.says.host))
+	}
+	if p.says.fqdn != "" {
+		m.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionFQDN, []byte(p.says.fqdn)))
+	}
 	for _, f := range more {
 		f(m)
 	}

@@ -43,6 +43,7 @@ type patient struct {
 	options map[byte][]byte  // of the device
 	asked   []byte
 	pxe     bool
+	says    saying
 	got     netip.Addr
 }
 
@@ -81,6 +82,7 @@ var asking = [][]byte{
 	{1, 3, 6, 15, 31, 33, 43, 44, 46, 47, 119, 121, 249, 252},   // Windows
 	{3, 1, 2, 100, 101, 42, 33, 7, 26, 108, 116, 224},           // an embedded system, with the router before the mask
 	{1, 2, 3, 6, 12, 15, 42, 43, 60, 66, 67, 97, 128, 129, 150}, // boot code
+	{1, 3, 6, 12, 15, 26, 33, 42, 119, 121},                     // systemd-networkd
 }
 
 // hospital makes up its clients, devices first, and its site file.
@@ -95,6 +97,9 @@ func hospital() (patients []*patient, site string) {
 		}
 		for i := range count {
 			p := &patient{ward: w, asked: asking[n%len(asking)], pxe: n%len(asking) == 3}
+			if forms := sayings[n%len(asking)]; len(forms) > 0 {
+				p.says = forms[n/len(asking)%len(forms)].numbered(n)
+			}
 			n++
 			if w == home {
 				p.id = fmt.Appendf(nil, "\x00reader-%s%d", label, i)
@@ -103,7 +108,6 @@ func hospital() (patients []*patient, site string) {
 			}
 			patients = append(patients, p)
 			if label == "" {
-				p.asked = slices.DeleteFunc(slices.Clone(p.asked), func(code byte) bool { return code == 12 }) // a guest's name is its own affair
 				continue
 			}
 			p.label = fmt.Sprintf("%s%d", label, i)
@@ -147,6 +151,7 @@ networks:
     subnet: 192.0.2.0/24
     interface: eth0
     pools: [192.0.2.100-192.0.2.249]
+    probe: arp
     min-lease-time: 10s
     options: {routers: 192.0.2.1, static-routes: 198.51.100.9 via 192.0.2.1, interface-mtu: 1500}
   - name: cardiology
@@ -154,6 +159,7 @@ networks:
     pools: [198.51.100.100-198.51.100.249]
     lease-time: 8h
     min-lease-time: 10s
+    ddns: {mode: off}
     options:
       routers: 198.51.100.1
       classless-static-route: 192.0.2.0/24 via 198.51.100.1
@@ -165,14 +171,16 @@ networks:
     subnet: 203.0.113.0/25
     pools: [{range: 203.0.113.10-203.0.113.100, class: home}]
     lease-time: 1h
+    ddns: {forward: none}
     options: {routers: 203.0.113.1, interface-mtu: 1280, domain-name: home.example.org, auto-config: false}
 devices:
 ` + devices.String()
 }
 
 // wanted are the options that the answer to a request has, without those of every
-// answer (53, 54, 51), in the order in which they have to stand.
-func (p *patient) wanted(asked []byte, offset time.Duration, rule string) (codes []byte, values map[byte][]byte) {
+// answer (53, 54, 51), in the order in which they have to stand. The client's address
+// is your.
+func (p *patient) wanted(asked []byte, offset time.Duration, rule string, your netip.Addr) (codes []byte, values map[byte][]byte) {
 	levels := []map[byte][]byte{everywhere, {
 		2: binary.BigEndian.AppendUint32(nil, uint32(offset/time.Second)), 100: []byte(rule), 101: []byte(hospitalZone),
 	}}
@@ -180,9 +188,8 @@ func (p *patient) wanted(asked []byte, offset time.Duration, rule string) (codes
 		levels = append(levels, booting, map[byte][]byte{97: p.uuid()})
 	}
 	levels = append(levels, p.ward.options, p.options)
-	if p.label != "" {
-		levels = append(levels, map[byte][]byte{12: []byte(p.label)})
-	}
+	label, fqdn := p.told(your)
+	levels = append(levels, map[byte][]byte{12: []byte(label)})
 	values = map[byte][]byte{}
 	for _, code := range asked {
 		for _, level := range levels {
@@ -196,7 +203,10 @@ func (p *patient) wanted(asked []byte, offset time.Duration, rule string) (codes
 		delete(values, 33)
 	}
 	if p.mac == nil { // it sent both
-		values[61], values[116] = p.id, p.ward.options[116]
+		values[61], values[116], values[82] = p.id, p.ward.options[116], tunnel
+	}
+	if fqdn != nil {
+		values[81] = fqdn
 	}
 	for _, code := range asked {
 		if code == 3 {
@@ -204,7 +214,7 @@ func (p *patient) wanted(asked []byte, offset time.Duration, rule string) (codes
 		}
 		codes = append(codes, code)
 	}
-	codes = append(codes, 61, 116)
+	codes = append(codes, 61, 81, 116, 82)
 	seen := map[byte]bool{}
 	codes = slices.DeleteFunc(codes, func(code byte) bool {
 		_, ok := values[code]

@@ -80,7 +80,7 @@ func newHospital(t *testing.T, until time.Duration) *hospitalNet {
 		waitText(t, p, ready)
 		return p
 	}
-	start(relay, "dhcrelay", "dhcrelay", "Sending on   Socket/fallback", "-4", "-d", "--no-pid", "-a", "-id", "ward0", "-iu", "up0", "192.0.2.2")
+	start(relay, "dhcrelay", "dhcrelay", "Sending on   Socket/fallback", "-4", "-d", "--no-pid", "-a", "-id", "ward0", "-iu", "up0", "-U", "up0", "192.0.2.2")
 	for name, n := range map[string]*lab.Namespace{"radiology": h.Client, "cardiology": h.ward, "home": h.home} {
 		h.captures[name] = start(n, "capture-"+name, "dumpcap", "File: ", "-i", lab.Link, "-f", "udp port 67 or udp port 68",
 			"-w", filepath.Join(h.Dir, name+".pcap"))
@@ -115,29 +115,39 @@ func (h *hospitalNet) start(t *testing.T, site string) {
 	t.Helper()
 	writeFile(t, filepath.Join(h.Dir, "site.yaml"), site)
 	writeFile(t, filepath.Join(h.Dir, "config.yml"), "server4:\n  listen: [\"%eth0\", \"%eth1\", \"%eth2\"]\n  plugins:\n    - server_id: 192.0.2.2\n"+
-		"    - leases: site="+h.Dir+"/site.yaml database="+h.Dir+"/leases\n")
+		"    - leases: site="+h.Dir+"/site.yaml database="+h.Dir+"/leases\n"+
+		"    - ddns: site="+h.Dir+"/site.yaml server=192.0.2.2:53 keys="+h.Dir+"/tsig.keys key=dhcp.imaging.example.org.\n")
+	h.startDNS(t)
 	startServer(t, h.Lab, lab.Command{
-		Name: "coredhcp", Path: filepath.Join(binaries(t), "coredhcp"), Args: []string{"--conf", filepath.Join(h.Dir, "config.yml")},
-		Env: []string{"ZONEINFO=" + filepath.Join(h.Dir, "zoneinfo")},
+		Name: "coredhcp", Path: filepath.Join(binaries(t), "coredhcp"),
+		Args: []string{"--conf", filepath.Join(h.Dir, "config.yml"), "--control", filepath.Join(h.Dir, "coredhcp.sock")},
+		Env:  []string{"ZONEINFO=" + filepath.Join(h.Dir, "zoneinfo")},
 	})
 }
 
-// rounds has every patient do something, those of one ward after another.
-func rounds(t *testing.T, patients []*patient, by map[string]transport, do func(*patient, transport) error) {
+// rounds has every patient do something, as many of a ward at a time as it has
+// transports.
+func rounds(t *testing.T, patients []*patient, by map[string][]transport, do func(*patient, transport) error) {
 	t.Helper()
 	var wg sync.WaitGroup
-	for name, transport := range by {
-		wg.Go(func() {
-			for _, p := range patients {
-				if p.ward.name != name {
-					continue
-				}
-				if err := do(p, transport); err != nil {
-					t.Error(err)
-					return
-				}
+	for name, transports := range by {
+		here := make(chan *patient, len(patients))
+		for _, p := range patients {
+			if p.ward.name == name {
+				here <- p
 			}
-		})
+		}
+		close(here)
+		for _, transport := range transports {
+			wg.Go(func() {
+				for p := range here {
+					if err := do(p, transport); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
 	}
 	wg.Wait()
 	if t.Failed() {
@@ -147,8 +157,10 @@ func rounds(t *testing.T, patients []*patient, by map[string]transport, do func(
 
 // A hospital: devices of the site file and guests on three networks, one behind a
 // relay and one of IPsec clients, each with its own options, through the beginning of
-// summer time. Every octet of every answer is judged as tshark read it off the
-// clients' wires, and by what dhclient wrote.
+// summer time. Clients call themselves whatever they like, and one address of a pool
+// is used by a machine that nobody knows of. Every octet of every answer is judged as
+// tshark read it off the clients' wires, and by what dhclient wrote; and every name by
+// what DNS says.
 func TestHospital(t *testing.T) {
 	t.Parallel()
 	for _, program := range []string{"dhcrelay", "tshark", "dumpcap", "dhclient"} {
@@ -159,15 +171,25 @@ func TestHospital(t *testing.T) {
 	}
 	patients, site := hospital()
 	binaries(t)                    // before the clock runs
-	const until = 20 * time.Second // the clients take a second, on an idle machine
+	const until = 30 * time.Second // the clients take a few, on an idle machine
 	h := newHospital(t, until)
 	h.start(t, site)
 	// Two devices have dhclient in them, with leases that are renewed all the time.
 	devices := map[string]*patient{"radiology": patients[0], "cardiology": patients[radiologyDevices]}
+	for _, p := range devices {
+		p.says = saying{}
+	}
 	startRealClients(t, h, devices)
-	onWire, err := newFrames(h.Client, lab.Link)
-	if err != nil {
+	if err := h.Client.AddAddress(squatted); err != nil { // of which the server is not told
 		t.Fatal(err)
+	}
+	by := map[string][]transport{}
+	for range 16 { // who is new in radiology waits until its address was tried
+		onWire, err := newFrames(h.Client, lab.Link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		by["radiology"] = append(by["radiology"], onWire)
 	}
 	onWard, err := newFrames(h.ward, lab.Link)
 	if err != nil {
@@ -177,7 +199,7 @@ func TestHospital(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	by := map[string]transport{"radiology": onWire, "cardiology": onWard, "home": atHome}
+	by["cardiology"], by["home"] = []transport{onWard}, []transport{atHome}
 	crafted := slices.DeleteFunc(slices.Clone(patients), func(p *patient) bool { return p == devices[p.ward.name] })
 	rounds(t, crafted, by, func(p *patient, by transport) error { return p.lease(by) })
 	if time.Now().After(h.change.Add(-time.Second)) {
@@ -195,6 +217,11 @@ func TestHospital(t *testing.T) {
 		}
 		addresses[p.got] = p.name()
 	}
+	if other, taken := addresses[squatted]; taken {
+		t.Errorf("%s has %s, which another machine uses", other, squatted)
+	}
+	h.judgeConflicts(t, devices["radiology"].mac) // whose network card the other machine is behind
+	h.judgeNames(t, crafted)
 	judged := 0
 	for name, p := range h.captures {
 		if err := p.Stop(); err != nil {
@@ -364,13 +391,17 @@ func (h *hospitalNet) judge(t *testing.T, name string, patients []*patient) (jud
 func (h *hospitalNet) faults(t *testing.T, m pdmlMessage, p *patient, asked []byte, offset time.Duration) (faults []string) {
 	t.Helper()
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
-	codes, values := p.wanted(asked, offset, h.rule)
+	your, _ := netip.ParseAddr(m.field("dhcp.ip.your").Show)
+	codes, values := p.wanted(asked, offset, h.rule, your)
 	lease := p.ward.lease
 	if p.mac != nil && slices.Equal(asked, hospitalDhclientCodes) {
 		lease = 12
 	}
 	values[51] = []byte{byte(lease >> 24), byte(lease >> 16), byte(lease >> 8), byte(lease)}
 	values[54] = ip4("192.0.2.2")
+	if p.ward.name == "home" {
+		values[54] = gatewayAtHome.Addr().AsSlice() // RFC 5107
+	}
 	codes = append([]byte{53, 54, 51}, codes...)
 	var found []byte
 	for _, f := range m.fields {
@@ -395,7 +426,6 @@ func (h *hospitalNet) faults(t *testing.T, m pdmlMessage, p *patient, asked []by
 	if string(found) != string(codes) {
 		fault("options %d, expected %d", found, codes)
 	}
-	your, _ := netip.ParseAddr(m.field("dhcp.ip.your").Show)
 	if p.got.IsValid() && your != p.got || p.address.IsValid() && your != p.address {
 		fault("address %s, expected %s", your, p.got)
 	}

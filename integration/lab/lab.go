@@ -59,7 +59,7 @@ type Lab struct {
 	mu        sync.Mutex
 	processes []*Process
 	disks     []*Disk
-	joined    []*Namespace // of Join and NewNamespace
+	joined    []*Namespace // of NewNamespace
 }
 
 // New makes the network. What it made is removed again if it fails.
