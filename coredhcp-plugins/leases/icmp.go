@@ -1,6 +1,7 @@
 package leases
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -16,25 +17,28 @@ import (
 type icmpMedium struct {
 	conn *icmp.PacketConn
 	raw  bool
-	id   int
+	// id and seq are those of all our echoes: who cannot see them cannot answer them. Without raw the kernel chooses id, and
+	// hands over no replies but those to it.
+	id, seq uint16
 }
 
 // openICMP opens a raw socket, or else the one that the system gives to ordinary
 // users (net.ipv4.ping_group_range).
 func openICMP() (medium, error) {
-	id := rand.IntN(1 << 16) //nolint:gosec // tells our echoes from those of others, no secret
+	r := rand.Uint32() //nolint:gosec // ChaCha8 with a random seed, which is enough to be unknown for 0.3 s
+	id, seq := uint16(r>>16), uint16(r)
 	conn, err := icmp.ListenPacket("ip4:icmp", "0.0.0.0")
 	if err == nil {
-		return &icmpMedium{conn: conn, raw: true, id: id}, nil
+		return &icmpMedium{conn: conn, raw: true, id: id, seq: seq}, nil
 	}
 	if conn, pingErr := icmp.ListenPacket("udp4", "0.0.0.0"); pingErr == nil {
-		return &icmpMedium{conn: conn, id: id}, nil
+		return &icmpMedium{conn: conn, seq: seq}, nil
 	}
 	return nil, fmt.Errorf("ICMP: %w", err)
 }
 
 func (w *icmpMedium) ask(a netip.Addr) error {
-	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: w.id, Seq: 1, Data: []byte("is this address free?")}}
+	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: int(w.id), Seq: int(w.seq), Data: []byte("is this address free?")}}
 	b, err := m.Marshal(nil)
 	if err != nil {
 		return fmt.Errorf("ICMP: %w", err)
@@ -49,7 +53,7 @@ func (w *icmpMedium) ask(a netip.Addr) error {
 	return nil
 }
 
-// listen takes every echo reply: whom an address answers does not matter.
+// listen takes the replies to our echoes.
 func (w *icmpMedium) listen(f func(netip.Addr, lease.HardwareAddress)) error {
 	b := make([]byte, 1500)
 	for {
@@ -57,7 +61,7 @@ func (w *icmpMedium) listen(f func(netip.Addr, lease.HardwareAddress)) error {
 		if err != nil {
 			return err
 		}
-		if n == 0 || b[0] != byte(ipv4.ICMPTypeEchoReply) {
+		if !w.ours(b[:n]) {
 			continue
 		}
 		var from net.IP
@@ -71,6 +75,12 @@ func (w *icmpMedium) listen(f func(netip.Addr, lease.HardwareAddress)) error {
 			f(a, lease.HardwareAddress{})
 		}
 	}
+}
+
+// ours says whether an ICMP message is the reply to an echo of ours.
+func (w *icmpMedium) ours(b []byte) bool {
+	return len(b) >= 8 && b[0] == byte(ipv4.ICMPTypeEchoReply) &&
+		(!w.raw || binary.BigEndian.Uint16(b[4:]) == w.id) && binary.BigEndian.Uint16(b[6:]) == w.seq
 }
 
 func (w *icmpMedium) Close() error { return w.conn.Close() }

@@ -1,6 +1,7 @@
 package leases
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -508,6 +509,24 @@ func TestARPSender(t *testing.T) {
 	} {
 		if _, _, ok := arpSender(change(append([]byte(nil), reply...))); ok {
 			t.Errorf("%s: taken for an answer", name)
+		}
+	}
+}
+
+// TestForgedEchoReply: only replies to our own echoes count.
+func TestForgedEchoReply(t *testing.T) {
+	w := &icmpMedium{raw: true, id: 0x1234, seq: 0x5678}
+	reply := []byte{0, 0, 0, 0, 0x12, 0x34, 0x56, 0x78}
+	if !w.ours(reply) {
+		t.Error("our own is not taken")
+	}
+	for i := range reply {
+		forged := bytes.Clone(reply)
+		if forged[i]++; i != 1 && i != 2 && i != 3 && w.ours(forged) {
+			t.Errorf("% x is taken", forged)
+		}
+		if w.ours(reply[:i]) {
+			t.Errorf("% x is taken", reply[:i])
 		}
 	}
 }
