@@ -34,7 +34,7 @@ type binding struct {
 	record
 	sibling *binding // the next binding of the same client
 	heap    int32    // index in Manager.ends, -1 if it is not there
-	listed  bool     // in its pool's free or resting addresses
+	side    bool     // see Manager.side
 	shown   uint16   // hours after Open when DNS was last known to show the name
 }
 
@@ -111,7 +111,7 @@ func (m *Manager) lease(a netip.Addr, r *record, t moment) Lease {
 
 // set replaces a binding's record and puts the binding where its new state belongs. Caller holds mu.
 func (m *Manager) set(b *binding, r record) {
-	m.unlist(b)
+	m.unlist(b.addr)
 	relink := b.client != r.client || b.known() != r.known()
 	if relink && b.known() {
 		m.unlink(b)

@@ -84,11 +84,9 @@ func (m *Manager) change(b *binding, r record, t moment) {
 func (m *Manager) bindingOf(a netip.Addr) *binding {
 	b := m.bindings[a]
 	if b == nil {
+		m.unlist(a)
 		b = m.newBinding(a)
 		m.bindings[a] = b
-		if p := m.conf.poolOf(a); p != nil {
-			p.passed.Delete(a)
-		}
 	}
 	return b
 }
@@ -100,7 +98,7 @@ func (m *Manager) newBinding(a netip.Addr) *binding {
 	}
 	b := &m.slab[0]
 	m.slab = m.slab[1:]
-	b.addr, b.heap = a, -1
+	b.addr, b.heap, b.side = a, -1, m.side
 	return b
 }
 

@@ -4,15 +4,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"net/netip"
 	"slices"
 	"time"
 )
 
-// index is a Config made fast to ask. It never changes once built; what changes, the pools' free addresses, is carried
-// from one index to the next by Manager.Reload.
+// index is a Config made fast to ask, and what is found and counted of the bindings by it. The former never changes once
+// built.
 type index struct {
 	domain      string
 	maxPerPort  int
@@ -30,6 +29,8 @@ type index struct {
 	reserved    map[netip.Addr]*Reservation
 	excluded    map[netip.Addr]struct{}
 	hostnames   map[string]struct{} // those that no client may choose
+
+	shared map[string][]*binding // bindings of names that go to whoever comes last (sharedName), by name
 }
 
 // relayPort is where a relay says that a client is; "" is what it says nothing of.
@@ -60,6 +61,7 @@ func newIndex(c Config) (*index, error) {
 		reserved:    map[netip.Addr]*Reservation{},
 		excluded:    map[netip.Addr]struct{}{},
 		hostnames:   map[string]struct{}{},
+		shared:      map[string][]*binding{},
 	}
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -290,11 +292,6 @@ func (n *network) leaseTime(asked time.Duration) time.Duration {
 	return min(max(asked, n.MinLeaseTime), n.MaxLeaseTime).Round(time.Second)
 }
 
-// samePools says whether two indexes have the same pools in the same order.
-func (x *index) samePools(o *index) bool {
-	return slices.EqualFunc(x.pools, o.pools, func(a, b *pool) bool { return a.first == b.first && a.last == b.last })
-}
-
 // renamed are the networks whose names are put into DNS in another way than in o.
 func (x *index) renamed(o *index) map[*network]bool {
 	again := map[*network]bool{}
@@ -304,20 +301,4 @@ func (x *index) renamed(o *index) map[*network]bool {
 		}
 	}
 	return again
-}
-
-// freed are the addresses that o keeps out of its pools and x does not.
-func (x *index) freed(o *index) []netip.Addr {
-	var list []netip.Addr
-	for a := range o.excluded {
-		if !x.withheld(a) {
-			list = append(list, a)
-		}
-	}
-	for a := range maps.Keys(o.reserved) {
-		if !x.withheld(a) {
-			list = append(list, a)
-		}
-	}
-	return list
 }

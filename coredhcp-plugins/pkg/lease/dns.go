@@ -1,9 +1,7 @@
 package lease
 
 import (
-	"cmp"
 	"context"
-	"slices"
 )
 
 // What DNS is to show of a lease follows from its name and from what its network says (NamePolicy), which a reload may
@@ -84,19 +82,6 @@ func (m *Manager) isRight(b *binding) bool {
 	return b.shows == w && (b.published || w == 0)
 }
 
-// collect has what is chosen of the named leases looked at again, the newest last, so that they keep their order.
-// Caller holds mu.
-func (m *Manager) collect(choose func(*binding) bool) []*binding {
-	var list []*binding
-	for _, b := range m.bindings {
-		if b.state == Active && b.name != "" && choose(b) {
-			list = append(list, b)
-		}
-	}
-	slices.SortFunc(list, func(a, b *binding) int { return cmp.Compare(a.version, b.version) })
-	return list
-}
-
 // tellAgain has DNS told again about the first few of a list, except where a namesake is shown, and returns the rest.
 // Without all only where DNS may show something else than it is to, or nothing yet. Caller holds mu, and submits if it
 // is true.
@@ -132,12 +117,13 @@ func (m *Manager) renamed(t moment) *group {
 // Resync has DNS told again, the newest first, what it is to show of every lease of a network, of all if that is "":
 // for a zone that was lost. It returns when that is on stable storage, and how many leases these are.
 func (m *Manager) Resync(ctx context.Context, network string) (leases int, err error) {
-	m.mu.Lock()
-	list := m.collect(func(b *binding) bool {
+	list, err := m.collect(func(b *binding) bool {
 		n := m.conf.networkOf(b.addr)
 		return network == "" || n != nil && n.Name == network
 	})
-	m.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
 	for len(list) > 0 {
 		g, err := func() (*group, error) {
 			m.mu.Lock()

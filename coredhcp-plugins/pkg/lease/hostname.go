@@ -96,7 +96,7 @@ func (m *Manager) name(w *asker, n *network, a netip.Addr, same bool, old *recor
 	}
 	if label := cleanLabel(w.Hostname); label != "" && !isGenerated(label) {
 		name = qualify(present, label, m.conf.domain)
-		if m.conf.taken(name) || name != present && n.takes() && len(m.shared[name]) >= maxShared {
+		if m.conf.taken(name) || name != present && n.takes() && len(m.conf.shared[name]) >= maxShared {
 			name = ""
 		} else {
 			w.label = label

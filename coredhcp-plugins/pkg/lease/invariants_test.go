@@ -3,6 +3,9 @@ package lease
 import (
 	"maps"
 	"net/netip"
+	"slices"
+
+	"github.com/tidwall/btree"
 )
 
 // check holds the Manager's indexes against its bindings.
@@ -10,7 +13,7 @@ func (f *fixture) check() {
 	f.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	known, ending, listed, owned, declined := 0, 0, 0, 0, 0
+	known, ending, owned, declined := 0, 0, 0, 0
 	for a, b := range f.bindings {
 		if b.addr != a || b.state == 0 {
 			f.Fatalf("binding %+v under %v", b, a)
@@ -30,12 +33,8 @@ func (f *fixture) check() {
 				f.Fatalf("%v is not at its place in the queue", a)
 			}
 		}
-		if b.listed {
-			listed++
-		}
-		p := f.conf.poolOf(a)
-		if b.idle() && p != nil && !f.conf.withheld(a) && f.offers.of(a) == nil != b.listed {
-			f.Fatalf("%v: idle, listed %v", a, b.listed)
+		if f.coming == nil && b.side != f.side {
+			f.Fatalf("%v was left out by a reload", a)
 		}
 	}
 	for name, list := range f.owned {
@@ -54,37 +53,9 @@ func (f *fixture) check() {
 			}
 		}
 	}
-	pools, fixed := map[*pool]tally{}, map[*network]tally{}
-	for a, b := range f.bindings {
-		p := f.conf.poolOf(a)
-		add := func(t tally) tally {
-			switch b.state {
-			case Active:
-				t.active++
-			case Declined:
-				t.declined++
-			}
-			if b.countsAt() != 0 {
-				t.strangers++
-			}
-			return t
-		}
-		switch n := f.conf.networkOf(a); {
-		case f.conf.reserved[a] != nil:
-			fixed[n] = add(fixed[n])
-		case p != nil && !f.conf.withheld(a):
-			pools[p] = add(pools[p])
-		}
-	}
-	for _, n := range f.conf.networks {
-		if n.fixed != fixed[n] {
-			f.Fatalf("%s: counted %+v, there are %+v", n.Name, n.fixed, fixed[n])
-		}
-	}
-	for _, p := range f.conf.pools {
-		if p.tally != pools[p] {
-			f.Fatalf("%v-%v: counted %+v, there are %+v", p.first, p.last, p.tally, pools[p])
-		}
+	f.checkIndex(f.conf, func(*binding) bool { return true })
+	if f.coming != nil {
+		f.checkIndex(f.coming, func(b *binding) bool { return b.side == f.side })
 	}
 	ports := map[uint64]portUse{}
 	for _, b := range f.bindings {
@@ -126,17 +97,94 @@ func (f *fixture) check() {
 			f.Fatal("queue out of order")
 		}
 	}
-	for _, p := range f.conf.pools {
-		listed -= p.free.Len() + p.resting.Len()
-	}
 	order := 0
 	for o := f.offers.first; o != nil; o = o.next {
 		if order++; f.offers.byAddress[o.addr] != o || o.next != nil && o.next.end < o.end || o.next == nil && f.offers.last != o {
 			f.Fatalf("offer %+v", o)
 		}
 	}
-	if known != 0 || ending != len(f.ends) || listed != 0 || len(f.offers.byAddress) != len(f.offers.byClient) || order != len(f.offers.byClient) {
-		f.Fatalf("indexes: %d known, %d of %d ending, %d listed, offers %d %d %d", known, ending, len(f.ends), listed,
+	if known != 0 || ending != len(f.ends) || len(f.offers.byAddress) != len(f.offers.byClient) || order != len(f.offers.byClient) {
+		f.Fatalf("indexes: %d known, %d of %d ending, offers %d %d %d", known, ending, len(f.ends),
 			len(f.offers.byAddress), len(f.offers.byClient), order)
+	}
+}
+
+// checkIndex holds an index against the bindings that were taken up into it. Caller holds mu.
+func (f *fixture) checkIndex(x *index, in func(*binding) bool) {
+	f.Helper()
+	pools, fixed, shared := map[*pool]tally{}, map[*network]tally{}, 0
+	for a, b := range f.bindings {
+		if !in(b) {
+			continue
+		}
+		p := x.poolOf(a)
+		add := func(t tally) tally {
+			switch b.state {
+			case Active:
+				t.active++
+			case Declined:
+				t.declined++
+			}
+			if b.countsAt() != 0 {
+				t.strangers++
+			}
+			return t
+		}
+		switch n := x.networkOf(a); {
+		case x.reserved[a] != nil:
+			fixed[n] = add(fixed[n])
+		case p != nil && !x.withheld(a):
+			pools[p] = add(pools[p])
+		}
+		if p != nil {
+			_, free := p.free.Get(b)
+			_, resting := p.resting.Get(b)
+			listed := b.idle() && !x.withheld(a) && f.offers.of(a) == nil
+			if free != (listed && b.state != Declined) || resting != (listed && b.state == Declined) {
+				f.Fatalf("%v: %v, among the free %v, among those that rest %v", a, b.state, free, resting)
+			}
+		}
+		if name := x.sharedName(b); name != "" {
+			shared++
+			if !slices.Contains(x.shared[name], b) {
+				f.Fatalf("%v is not found by %q", a, name)
+			}
+		}
+	}
+	for _, n := range x.networks {
+		if n.fixed != fixed[n] {
+			f.Fatalf("%s: counted %+v, there are %+v", n.Name, n.fixed, fixed[n])
+		}
+	}
+	for _, list := range x.shared {
+		shared -= len(list)
+	}
+	if shared != 0 {
+		f.Fatalf("%d too few bindings found by a name that is shared", shared)
+	}
+	for _, p := range x.pools {
+		if p.tally != pools[p] {
+			f.Fatalf("%v-%v: counted %+v, there are %+v", p.first, p.last, p.tally, pools[p])
+		}
+		for _, tree := range []*btree.BTreeG[*binding]{p.free, p.resting} {
+			tree.Scan(func(b *binding) bool {
+				if f.bindings[b.addr] != b || !b.idle() || x.poolOf(b.addr) != p || x.withheld(b.addr) || p.tree(b) != tree {
+					f.Fatalf("%+v is listed", b)
+				}
+				return true
+			})
+		}
+		if p.size > 4096 {
+			continue
+		}
+		for a := p.first; a.Compare(p.last) <= 0; a = a.Next() {
+			e := p.fresh.find(a)
+			got := e != nil && !e.last.Less(a)
+			b, o := f.bindings[a], f.offers.of(a)
+			want := b == nil && o == nil && !x.withheld(a)
+			if got != want && (x == f.conf || b != nil && in(b) || b == nil && o == nil) {
+				f.Fatalf("%v: among those never used %v, want %v", a, got, want)
+			}
+		}
 	}
 }

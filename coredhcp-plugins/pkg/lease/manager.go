@@ -38,18 +38,22 @@ type Manager struct {
 	committed chan struct{}             // closed when the committer ends
 	writing   atomic.Pointer[time.Time] // when the committer began to write what it is writing; nil: nothing
 	publishes atomic.Bool               // names go into DNS
+	atOnce    int                       // see walk
+	between   func()                    // for tests: called by walk while others may have the Manager
+	reloading sync.Mutex                // held by Reload, which alone replaces conf; taken before mu
 
 	mu            sync.Mutex // guards all below
 	asker         asker      // whom it is decided about
 	work          sync.Cond  // something in next, or closed
 	closed        bool
 	conf          *index
+	coming        *index // takes the place of conf when all bindings are in it; nil but during a reload
+	side          bool   // of the bindings that are in coming; of all, if there is none
 	last          int64  // the latest moment that was read from the clock
 	version       uint64 // the last that was given
 	bindings      map[netip.Addr]*binding
 	clients       map[string]*binding            // by Key; the first of a client's bindings
 	owned         map[string][]*binding          // bindings with the name of a site device, by name
-	shared        map[string][]*binding          // bindings of other names that go to whoever comes last (sharedName), by name
 	declined      map[HardwareAddress][]*binding // resting, by who declined them
 	ends          endQueue
 	ports         map[uint64]portUse // by hash of Query.Port
@@ -80,9 +84,9 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		clock: o.Now, wall: o.wall, log: o.Logger, tell: o.Committed, conf: x, maxOffers: MaxOffers,
+		clock: o.Now, wall: o.wall, log: o.Logger, tell: o.Committed, conf: x, maxOffers: MaxOffers, atOnce: walkAtOnce,
 		wake: make(chan struct{}, 1), committed: make(chan struct{}),
-		bindings: map[netip.Addr]*binding{}, clients: map[string]*binding{}, owned: map[string][]*binding{}, shared: map[string][]*binding{}, declined: map[HardwareAddress][]*binding{},
+		bindings: map[netip.Addr]*binding{}, clients: map[string]*binding{}, owned: map[string][]*binding{}, declined: map[HardwareAddress][]*binding{},
 		ports: map[uint64]portUse{}, offers: newOffers(), removals: map[string]*removal{}, chosen: map[netip.Addr]int{}, names: newNameQueue(), next: &group{done: make(chan struct{})},
 		dirty: map[*binding]*pending{}, dirtyRemovals: map[string]int{}, runUntil: math.MaxInt64,
 	}
@@ -153,8 +157,8 @@ func (m *Manager) load() error {
 			for len(pools) > 0 && pools[0].last.Less(b.addr) {
 				pools = pools[1:]
 			}
-			if len(pools) > 0 && pools[0].cursor == b.addr {
-				pools[0].pass()
+			if len(pools) > 0 {
+				pools[0].fresh.remove(b.addr)
 			}
 		default:
 			err = errors.New("expected a binding, an event, a removal or the format")
@@ -192,7 +196,10 @@ func (m *Manager) load() error {
 		}
 	}
 	// The policy may have changed while the server was not running.
-	m.renaming = m.collect(func(b *binding) bool { return b.published && !m.isRight(b) })
+	var err error
+	if m.renaming, err = m.collect(func(b *binding) bool { return b.published && !m.isRight(b) }); err != nil {
+		return err
+	}
 	for _, b := range unpublished {
 		m.names.settleBinding(m, b)
 	}
@@ -273,58 +280,6 @@ func (m *Manager) loadRemoval(key, value []byte) (loadedRemoval, error) {
 	}
 	m.version = max(m.version, r.version)
 	return loadedRemoval{k, &r}, nil
-}
-
-// Reload replaces the configuration in one step, or returns all that is wrong with it and changes nothing. Leases that it
-// has no place for any more stay until they end, but are not renewed.
-func (m *Manager) Reload(c Config) error {
-	x, err := newIndex(c)
-	if err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return ErrClosed
-	}
-	old := m.conf
-	m.conf = x
-	m.recount(x, old)
-	if x.samePools(old) {
-		for i, p := range x.pools {
-			o := old.pools[i]
-			p.cursor, p.passed, p.free, p.resting = o.cursor, o.passed, o.free, o.resting
-		}
-		for _, a := range x.freed(old) {
-			m.list(a)
-		}
-	} else {
-		var idle []*binding
-		for _, b := range m.bindings {
-			b.listed = false
-			if b.idle() {
-				idle = append(idle, b)
-			}
-		}
-		m.listAll(idle)
-	}
-	if x.takes || old.takes {
-		m.reshare()
-	}
-	if again := x.renamed(old); len(again) > 0 {
-		m.renaming = m.collect(func(b *binding) bool { return again[x.networkOf(b.addr)] || !m.isRight(b) })
-		m.wakeRun(m.last)
-	}
-	for next := m.offers.first; next != nil; {
-		o := next
-		next = o.next
-		// An offer that is withdrawn needlessly does no harm: its client gets the address if it asks for it.
-		w := &asker{Query: Query{Client: o.client.client()}, reservation: x.reservation(o.client.client())}
-		if !x.permitted(o.addr, w) {
-			m.withdraw(o)
-		}
-	}
-	return nil
 }
 
 // Close finishes what was decided, and closes the database. Calls that come later return ErrClosed.

@@ -44,11 +44,16 @@ type model struct {
 	machines []*machine
 	tenures  map[netip.Addr][]*tenure // the last one may still go on
 	resting  map[netip.Addr]time.Time
+	reloads  bool // a reload is going on
+	steps    int  // of reloads, after which something else happened
 }
 
 const modelPort = 3 // Config.MaxPerPort
 
-// modelConfig is one of four configurations of a site, among which it is reloaded.
+// modelConfigs is how many configurations of a site there are, among which it is reloaded.
+const modelConfigs = 8
+
+// modelConfig is one of them.
 func modelConfig(n int) Config {
 	c := testConfig()
 	c.MaxPerPort = modelPort
@@ -72,6 +77,9 @@ func modelConfig(n int) Config {
 	if n&2 != 0 { // pools change
 		c.Networks[2].Pools[2].Clients, c.Networks[2].Pools[1].Clients = KnownClients, UnknownClients
 		c.Networks[2].Pools[3].First = addr("198.51.100.19")
+	}
+	if n&4 != 0 { // names go to whoever comes last
+		c.Networks[2].Names.Mode = NamesLastWins
 	}
 	return c
 }
@@ -308,6 +316,9 @@ func TestAgainstModel(t *testing.T) {
 			}
 		}
 	}
+	if m.steps < 100 {
+		t.Errorf("reloads had %d pauses", m.steps)
+	}
 	m.expire()
 	m.seesAll()
 	// What the store says is what memory says.
@@ -449,6 +460,33 @@ func (m *model) step() {
 	}
 }
 
+// reload takes up another configuration. Whenever that lets others have the Manager, something else happens, which goes by
+// the configuration before until the new one is in force.
+func (m *model) reload() {
+	m.Helper()
+	next, before := modelConfig(m.r.IntN(modelConfigs)), m.conf
+	inForce := func() {
+		if m.conf != before {
+			m.config = next
+		}
+	}
+	m.reloads, m.atOnce = true, 1+m.r.IntN(5)
+	m.between = func() {
+		for range m.r.IntN(4) {
+			inForce()
+			m.step()
+			m.check()
+		}
+		m.steps++
+	}
+	if err := m.Reload(next); err != nil {
+		m.Fatal(err)
+	}
+	m.reloads, m.between = false, nil
+	inForce()
+	m.check()
+}
+
 // manage is what an administrator does.
 func (m *model) manage() {
 	m.Helper()
@@ -463,21 +501,22 @@ func (m *model) manage() {
 		return
 	}
 	a, ctx := used[m.r.IntN(len(used))], context.Background()
-	switch m.r.IntN(12) {
+	what := m.r.IntN(12)
+	if m.reloads {
+		what = max(what, 4)
+	}
+	switch what {
 	case 0:
 		m.reopen(m.config)
 		m.forgetRests() // one may have been that of another configuration
 		m.seesAll()
 	case 1:
-		m.config = modelConfig(m.r.IntN(4))
+		m.config = modelConfig(m.r.IntN(modelConfigs))
 		m.reopen(m.config)
 		m.forgetRests()
 		m.seesAll()
 	case 2, 3:
-		m.config = modelConfig(m.r.IntN(4))
-		if err := m.Reload(m.config); err != nil {
-			m.Fatal(err)
-		}
+		m.reload()
 		m.seesAll()
 	case 4:
 		want := m.last(a) != nil

@@ -11,24 +11,28 @@ import "slices"
 // maxShared bounds the leases of one name that strangers choose, so that looking at them all costs little.
 const maxShared = 64
 
-// sharedName is the name of a record if it goes to whoever comes last, and is no device's; else "". Caller holds mu.
-func (m *Manager) sharedName(b *binding, r *record) string {
-	if r.owned || r.name == "" || !m.conf.takes {
+// sharedName is the name of a binding if it goes to whoever comes last, and is no device's; else "". Caller holds mu.
+func (x *index) sharedName(b *binding) string {
+	if b.owned || b.name == "" || !x.takes {
 		return ""
 	}
-	if n := m.conf.networkOf(b.addr); n != nil && n.takes() {
-		return r.name
+	if n := x.networkOf(b.addr); n != nil && n.takes() {
+		return b.name
 	}
 	return ""
 }
 
-// reshare finds Manager.shared anew, after a reload. Caller holds mu.
-func (m *Manager) reshare() {
-	clear(m.shared)
-	for _, b := range m.bindings {
-		if name := m.sharedName(b, &b.record); name != "" {
-			m.shared[name] = append(m.shared[name], b)
-		}
+// share has a binding found by its name, if that is shared. Caller holds mu.
+func (x *index) share(b *binding) {
+	if name := x.sharedName(b); name != "" {
+		x.shared[name] = append(x.shared[name], b)
+	}
+}
+
+// unshare takes it away again. Caller holds mu.
+func (x *index) unshare(b *binding) {
+	if name := x.sharedName(b); name != "" {
+		without(x.shared, name, b)
 	}
 }
 
@@ -38,7 +42,7 @@ func (m *Manager) owners(b *binding) []*binding {
 	if b.owned {
 		return m.owned[b.name]
 	}
-	return m.shared[m.sharedName(b, &b.record)]
+	return m.conf.shared[m.conf.sharedName(b)]
 }
 
 // namesakes are the bindings whose name is, in DNS, the same client's or device's as that of b, or whoever's comes last.
@@ -67,15 +71,18 @@ func (m *Manager) namesakes(b *binding) []*binding {
 	return list
 }
 
-// index gives a binding another record and keeps what is counted and found by it: Manager.owned, Manager.shared, Manager.declined,
+// index gives a binding another record and keeps what is counted and found by it: Manager.owned, index.shared, Manager.declined,
 // Manager.ports and Stats. Caller holds mu.
 func (m *Manager) index(b *binding, r record) {
 	if b.owned && (!r.owned || b.name != r.name) {
 		without(m.owned, b.name, b)
 	}
-	was, is := m.sharedName(b, &b.record), m.sharedName(b, &r)
-	if was != "" && was != is {
-		without(m.shared, was, b)
+	renamed := b.owned != r.owned || b.name != r.name
+	if renamed {
+		m.conf.unshare(b)
+		if m.coming != nil && b.side == m.side {
+			m.coming.unshare(b)
+		}
 	}
 	if b.state == Declined && (r.state != Declined || b.client != r.client) {
 		without(m.declined, b.client.hardware(), b)
@@ -83,11 +90,11 @@ func (m *Manager) index(b *binding, r record) {
 	old := b.record
 	counts := old.state != r.state || (old.port == 0) != (r.port == 0)
 	if counts {
-		m.conf.count(b, takeAway)
+		m.count(b, takeAway)
 	}
 	b.record = r
 	if counts {
-		m.conf.count(b, 1)
+		m.count(b, 1)
 	}
 	if p, q := old.countsAt(), r.countsAt(); p != q {
 		m.countPort(p, -1, 0)
@@ -96,8 +103,11 @@ func (m *Manager) index(b *binding, r record) {
 	if r.owned && (!old.owned || old.name != r.name) {
 		m.owned[r.name] = append(m.owned[r.name], b)
 	}
-	if is != "" && is != was {
-		m.shared[is] = append(m.shared[is], b)
+	if renamed {
+		m.conf.share(b)
+		if m.coming != nil && b.side == m.side {
+			m.coming.share(b)
+		}
 	}
 	if r.state == Declined && (old.state != Declined || old.client != r.client) {
 		h := r.client.hardware()
@@ -189,5 +199,5 @@ func (m *Manager) overtaken(r *removal) bool {
 	takes := func(b *binding) bool {
 		return b.addr == r.addr && m.wanted(b) == both && b.client.key() != r.client.key()
 	}
-	return slices.ContainsFunc(m.owned[r.name], takes) || slices.ContainsFunc(m.shared[r.name], takes)
+	return slices.ContainsFunc(m.owned[r.name], takes) || slices.ContainsFunc(m.conf.shared[r.name], takes)
 }

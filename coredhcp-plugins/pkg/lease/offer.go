@@ -84,9 +84,7 @@ func (m *Manager) offer(w *asker, n *network, a netip.Addr) bool {
 	m.countPort(port, 0, 1)
 	m.offers.byClient[o.client.key()] = o
 	m.offers.byAddress[a] = o
-	if b := m.bindings[a]; b != nil {
-		m.unlist(b)
-	}
+	m.unlist(a)
 	return true
 }
 

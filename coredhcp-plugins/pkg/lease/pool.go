@@ -7,26 +7,25 @@ import (
 	"github.com/tidwall/btree"
 )
 
-// pool is a range of addresses and those of it that nobody holds. Addresses that were never used are not listed: they
-// are all that the cursor has not passed, and the few it passed in vain.
+// pool is a range of addresses and those of it that nobody holds.
 type pool struct {
 	network     *network
 	first, last netip.Addr
 	clients     Clients
 	class       string
-	size        uint64                    // addresses that can be given away
-	kept        uint64                    // of these: not for strangers
-	tally       tally                     // of these
-	cursor      netip.Addr                // no address from here on was given by choose; zero: all were
-	passed      *btree.BTreeG[netip.Addr] // before the cursor, and yet never used: offers that were not taken
-	free        *btree.BTreeG[*binding]   // used before and free now, the one free for longest first
-	resting     *btree.BTreeG[*binding]   // declined, the one whose rest ends next first
+	size        uint64 // addresses that can be given away
+	kept        uint64 // of these: not for strangers
+	tally       tally  // of these
+	// Those that are not withheld and on offer to nobody:
+	fresh   *spans                  // never used
+	free    *btree.BTreeG[*binding] // used before and free now, the one free for longest first
+	resting *btree.BTreeG[*binding] // declined, the one whose rest ends next first
 }
 
 func newPool(n *network, p Pool) *pool {
 	return &pool{
-		network: n, first: p.First, last: p.Last, clients: p.Clients, class: p.Class, cursor: p.First,
-		passed:  btree.NewBTreeGOptions(netip.Addr.Less, btree.Options{NoLocks: true}),
+		network: n, first: p.First, last: p.Last, clients: p.Clients, class: p.Class,
+		fresh:   newSpans(p.First, p.Last),
 		free:    btree.NewBTreeGOptions(freedBefore, btree.Options{NoLocks: true}),
 		resting: btree.NewBTreeGOptions(freedBefore, btree.Options{NoLocks: true}),
 	}
@@ -88,53 +87,15 @@ func (m *Manager) choose(w *asker, nets []*network) (netip.Addr, bool) {
 	return m.offeredToStranger(w, nets)
 }
 
-// neverUsed returns the lowest address of a pool that has no binding, is on offer to nobody and is not withheld. Every
-// address is passed once, so this costs nothing that grows with the pool. Caller holds mu.
-func (m *Manager) neverUsed(w *asker, p *pool) (found netip.Addr, ok bool) {
-	untouched := func(a netip.Addr) bool {
-		return m.bindings[a] == nil && m.offers.of(a) == nil && !m.conf.withheld(a)
-	}
-	var gone []netip.Addr // come back when their offer ends or a reload frees them
-	p.passed.Scan(func(a netip.Addr) bool {
-		if !untouched(a) {
-			gone = append(gone, a)
-		} else if !w.meets(a) {
-			found, ok = a, true
-		}
-		return !ok
-	})
-	for _, a := range gone {
-		p.passed.Delete(a)
-	}
-	for !ok && p.cursor.IsValid() {
-		a := p.cursor
-		if untouched(a) {
-			if !w.meets(a) {
-				return a, true
-			}
-			p.passed.Set(a)
-		}
-		p.pass()
-	}
-	return found, ok
-}
-
-// pass moves the cursor on by one address.
-func (p *pool) pass() {
-	if p.cursor == p.last {
-		p.cursor = netip.Addr{}
-	} else {
-		p.cursor = p.cursor.Next()
-	}
+// neverUsed returns the lowest address of a pool that has no binding, is on offer to nobody and is not withheld. Caller holds mu.
+func (m *Manager) neverUsed(w *asker, p *pool) (netip.Addr, bool) {
+	return p.fresh.first(func(a netip.Addr) bool { return !w.meets(a) })
 }
 
 // first returns the first binding of those in one of a pool's trees that the asker may have, or nil. Caller holds mu.
 func (m *Manager) first(w *asker, tree *btree.BTreeG[*binding]) (found *binding) {
-	var gone []*binding // come back when a reload frees them
 	tree.Scan(func(b *binding) bool {
 		switch {
-		case m.conf.withheld(b.addr):
-			gone = append(gone, b)
 		case w.meets(b.addr) || b.state == Declined && w.sharesHardware(b.client):
 		case b.state == Declined && m.declinedAt(b)+int64(leastRest) > w.t.el:
 			return false // nor have those after it rested long enough
@@ -143,35 +104,51 @@ func (m *Manager) first(w *asker, tree *btree.BTreeG[*binding]) (found *binding)
 		}
 		return found == nil
 	})
-	for _, b := range gone {
-		tree.Delete(b)
-		b.listed = false
-	}
 	return found
 }
 
 // list puts an address that nobody holds, and that is on offer to nobody, where choose finds it. Caller holds mu.
 func (m *Manager) list(a netip.Addr) {
-	p := m.conf.poolOf(a)
-	if p == nil || m.conf.withheld(a) || m.offers.of(a) != nil {
+	if m.offers.of(a) != nil {
 		return
 	}
-	switch b := m.bindings[a]; {
-	case b == nil:
-		if !p.cursor.IsValid() || a.Less(p.cursor) {
-			p.passed.Set(a)
-		}
-	case b.idle() && !b.listed:
-		p.tree(b).Set(b)
-		b.listed = true
+	b := m.bindings[a]
+	m.conf.list(a, b)
+	if m.coming != nil {
+		m.coming.list(a, b)
 	}
 }
 
-// unlist takes a binding out of its pool's lists. Caller holds mu; b's record is as it was when listed.
-func (m *Manager) unlist(b *binding) {
-	if b.listed {
-		m.conf.poolOf(b.addr).tree(b).Delete(b)
-		b.listed = false
+// unlist takes an address from where choose finds it. Caller holds mu; a binding's record is as it was when listed.
+func (m *Manager) unlist(a netip.Addr) {
+	b := m.bindings[a]
+	m.conf.unlist(a, b)
+	if m.coming != nil {
+		m.coming.unlist(a, b)
+	}
+}
+
+// list lists an address with binding b, nil if it was never used, unless it is in no pool, withheld, or held.
+func (x *index) list(a netip.Addr, b *binding) {
+	p := x.poolOf(a)
+	switch {
+	case p == nil || x.withheld(a):
+	case b == nil:
+		p.fresh.add(a)
+	case b.idle():
+		p.tree(b).Set(b)
+	}
+}
+
+// unlist takes an address out again, if it is listed.
+func (x *index) unlist(a netip.Addr, b *binding) {
+	p := x.poolOf(a)
+	switch {
+	case p == nil:
+	case b == nil:
+		p.fresh.remove(a)
+	case b.idle():
+		p.tree(b).Delete(b)
 	}
 }
 

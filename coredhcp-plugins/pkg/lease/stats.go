@@ -11,6 +11,14 @@ type tally struct {
 	strangers        uint64 // of both: of clients without a reservation
 }
 
+// count adds a binding in its state to what is counted by the configuration, or takes it away. Caller holds mu.
+func (m *Manager) count(b *binding, add uint64) {
+	m.conf.count(b, add)
+	if m.coming != nil && b.side == m.side {
+		m.coming.count(b, add)
+	}
+}
+
 // count adds a binding in its state to what Stats tells, or takes it away. Caller holds mu.
 func (x *index) count(b *binding, add uint64) {
 	if b.state != Active && b.state != Declined {
@@ -39,7 +47,8 @@ func (x *index) count(b *binding, add uint64) {
 // takeAway is what count adds to take away.
 const takeAway = ^uint64(0)
 
-// measure counts the addresses of the pools that can be given away, and those of them that are kept for devices.
+// measure counts the addresses of the pools that can be given away, takes the others out, and counts those that are kept for
+// devices.
 func (x *index) measure() {
 	for _, p := range x.pools {
 		p.size = distance(p.first, p.last) + 1
@@ -51,39 +60,13 @@ func (x *index) measure() {
 	for a := range withheld {
 		if p := x.poolOf(a); p != nil {
 			p.size--
+			p.fresh.remove(a)
 		}
 	}
 	for _, p := range x.pools {
 		if p.clients == AnyClient && p.class == "" {
 			p.kept = min(x.homeless, p.size/4)
 		}
-	}
-}
-
-// recount makes the counts of an index that takes the place of another one. Caller holds mu.
-func (m *Manager) recount(x, old *index) {
-	same := x.samePools(old) && maps.Equal(x.excluded, old.excluded) && len(x.reserved) == len(old.reserved)
-	for a := range x.reserved {
-		same = same && old.reserved[a] != nil
-	}
-	for _, n := range x.networks {
-		if was := old.networkOf(n.Prefix.Addr()); was != nil && was.Prefix == n.Prefix {
-			n.fixed = was.fixed
-		} else {
-			same = false
-		}
-	}
-	if same {
-		for i, p := range x.pools {
-			p.tally = old.pools[i].tally
-		}
-		return
-	}
-	for _, n := range x.networks {
-		n.fixed = tally{}
-	}
-	for _, b := range m.bindings {
-		x.count(b, 1)
 	}
 }
 
