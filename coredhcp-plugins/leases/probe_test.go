@@ -29,21 +29,21 @@ import (
 // machine is a network namespace with a thread that is in it: a machine whose kernel
 // answers ARP and ICMP by itself.
 type machine struct {
-	t    testing.TB
-	ns   netns.NsHandle
-	todo chan func() error
-	done chan error
+	t     testing.TB
+	ns    netns.NsHandle
+	calls chan func() error
+	done  chan error
 }
 
 func newMachine(t testing.TB) *machine {
-	m := &machine{t: t, todo: make(chan func() error), done: make(chan error)}
+	m := &machine{t: t, calls: make(chan func() error), done: make(chan error)}
 	made := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends in its namespace
 		var err error
 		m.ns, err = netns.New()
 		made <- err
-		for f := range m.todo {
+		for f := range m.calls {
 			m.done <- f()
 		}
 	}()
@@ -51,7 +51,7 @@ func newMachine(t testing.TB) *machine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		close(m.todo)
+		close(m.calls)
 		_ = m.ns.Close()
 	})
 	return m
@@ -59,7 +59,7 @@ func newMachine(t testing.TB) *machine {
 
 func (m *machine) do(f func() error) {
 	m.t.Helper()
-	m.todo <- f
+	m.calls <- f
 	if err := <-m.done; err != nil {
 		m.t.Fatal(err)
 	}

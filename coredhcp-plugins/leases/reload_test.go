@@ -99,7 +99,7 @@ func TestReloadWithLeases(t *testing.T) {
 			r.holds(holder, a)
 			waiting := yours(device.gets())
 			if waiting == a || !within(waiting, "192.0.2.100", "192.0.2.109") {
-				t.Errorf("the device got %s, want one of the pool for now", waiting)
+				t.Errorf("the device got %s, want one of the pool until then", waiting)
 			}
 			if got := r.name(waiting); got != "mr1"+domain {
 				t.Errorf("it is named %q", got)

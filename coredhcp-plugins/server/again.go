@@ -12,7 +12,7 @@ type Again struct {
 	asked  bool
 }
 
-// Later ends the exchange without an answer for now; the plugin sets Reply to nil
+// Later ends the exchange, which has no answer yet; the plugin sets Reply to nil
 // and returns. It is nil in a stock CoreDHCP, where a request is worked on once.
 func (x *Exchange) Later() *Again {
 	if !x.holds {
