@@ -23,6 +23,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
@@ -89,6 +90,12 @@ func inNamespace() (status int, ran bool) {
 const (
 	near = "dhcp0"  // the server's end of a wire
 	far  = "client" // the other
+
+	// patience is how long a test waits for what is to come, on a machine however busy.
+	patience = time.Minute
+	// resend is when a client repeats itself: by then the server has answered, or has
+	// given the message up.
+	resend = 5 * time.Second
 )
 
 var (
@@ -163,14 +170,38 @@ func newWireWith(t testing.TB, text string) *wire {
 	}
 	ifi, err := net.InterfaceByName(far)
 	w.must(err)
-	// Everything, since a bridge that the far end may be a port of leaves nothing else.
-	w.conn, err = packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, nil)
+	// Everything, since a bridge that the far end may be a port of leaves nothing else;
+	// but nothing takes room in the socket's buffer except what servers send.
+	w.conn, err = packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, &packet.Config{Filter: fromServers})
 	w.must(err)
 	t.Cleanup(func() { _ = w.conn.Close() })
+	raw, err := w.conn.SyscallConn()
+	w.must(err)
+	w.must(raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20) // where it is forbidden, what is lost is sent again
+	}))
 	go w.read()
 	w.serve(text)
 	return w
 }
+
+// fromServers lets through UDP from port 67, in IPv4 packets without options.
+var fromServers = func() []bpf.RawInstruction {
+	program, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: 12, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IP, SkipTrue: 5},
+		bpf.LoadAbsolute{Off: 23, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 3},
+		bpf.LoadAbsolute{Off: 34, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: dhcpv4.ServerPort, SkipTrue: 1},
+		bpf.RetConstant{Val: 1 << 16},
+		bpf.RetConstant{Val: 0},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return program
+}()
 
 func (w *wire) must(err error) {
 	w.t.Helper()
@@ -200,12 +231,12 @@ func (w *wire) serve(text string) {
 			if err != nil {
 				w.t.Errorf("Run: %v", err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			w.t.Error("Run has not returned")
 		}
 	})
 	c := w.client(0xfc)
-	for range 500 {
+	for late := time.Now().Add(patience); time.Now().Before(late); {
 		inform := c.message(dhcpv4.MessageTypeInform, ciaddr(netip.MustParseAddr("192.0.2.250")))
 		c.transmit(inform)
 		if r := w.next(20*time.Millisecond, inform.TransactionID); r != nil {
@@ -334,13 +365,15 @@ func (c *client) send(mt dhcpv4.MessageType, modifiers ...dhcpv4.Modifier) *repl
 	c.t.Helper()
 	m := c.message(mt, modifiers...)
 	before := c.unanswered()
-	c.transmit(m)
-	for late := time.Now().Add(5 * time.Second); time.Now().Before(late); {
-		if r := c.next(5*time.Millisecond, m.TransactionID); r != nil {
-			return r
-		}
-		if c.unanswered() != before {
-			return nil
+	for late := time.Now().Add(patience); time.Now().Before(late); {
+		c.transmit(m)
+		for again := time.Now().Add(resend); time.Now().Before(again); {
+			if r := c.next(5*time.Millisecond, m.TransactionID); r != nil {
+				return r
+			}
+			if c.unanswered() != before {
+				return nil
+			}
 		}
 	}
 	c.t.Fatalf("%s: neither an answer nor silence", m.MessageType())
@@ -384,11 +417,10 @@ func (w *wire) lease(a netip.Addr) (lease.Lease, bool) { return w.host.Leases().
 // nobody waiting for that.
 func (w *wire) becomes(a netip.Addr, state lease.State) lease.Lease {
 	w.t.Helper()
-	for range 500 {
+	for late := time.Now().Add(patience); time.Now().Before(late); time.Sleep(time.Millisecond) {
 		if l, _ := w.lease(a); l.State == state {
 			return l
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	l, _ := w.lease(a)
 	w.t.Fatalf("%s is %s, want it %s", a, l.State, state)
