@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -58,9 +57,9 @@ devices:
 			if err := netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: all, Scope: netlink.SCOPE_LINK}); err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
-			out, err = exec.CommandContext(ctx, path, "--dev", far, "--serverbcast", "--returniffail", "--timeoutwait", "10").CombinedOutput()
+			out, err = exec.CommandContext(ctx, path, "--dev", far, "--serverbcast", "--returniffail", "--timeoutwait", "50").CombinedOutput()
 			return err
 		}()
 	}()

@@ -91,7 +91,7 @@ devices: [{name: ct1, hardware-address: "00:00:5e:00:53:01", address: 192.0.2.11
 			b := yours(c.gets())
 			c.send(dhcpv4.MessageTypeRelease, ciaddr(b))
 			// Nobody answers it, and its line is written when it is on disk.
-			for end := time.Now().Add(5 * time.Second); tt.level >= logrus.InfoLevel && !j.has("released") && time.Now().Before(end); {
+			for end := time.Now().Add(patience); tt.level >= logrus.InfoLevel && !j.has("released") && time.Now().Before(end); {
 				time.Sleep(time.Millisecond)
 			}
 			c.send(dhcpv4.MessageTypeRelease, ciaddr(b))
@@ -101,7 +101,7 @@ devices: [{name: ct1, hardware-address: "00:00:5e:00:53:01", address: 192.0.2.11
 			var got []string
 			// Nobody answers a DHCPDECLINE, so its line may come after send has returned.
 			lines := j.take()
-			for end := time.Now().Add(5 * time.Second); len(lines) < len(tt.want) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			for end := time.Now().Add(patience); len(lines) < len(tt.want) && time.Now().Before(end); time.Sleep(time.Millisecond) {
 				lines = append(lines, j.take()...)
 			}
 			for _, line := range lines {

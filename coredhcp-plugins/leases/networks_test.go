@@ -200,7 +200,7 @@ func (w *wire) wantShown(name string, a netip.Addr) {
 	w.t.Helper()
 	m := w.host.Leases()
 	var shown netip.Addr
-	for late := time.Now().Add(5 * time.Second); shown != a && time.Now().Before(late); time.Sleep(time.Millisecond) {
+	for late := time.Now().Add(patience); shown != a && time.Now().Before(late); time.Sleep(time.Millisecond) {
 		for _, c := range m.TakeNameChanges(100) {
 			if c.Name == name && !c.Remove {
 				shown = c.Address

@@ -119,19 +119,23 @@ func (p *prober) wait(w *openMedium, a netip.Addr, client string, heard <-chan l
 	if err := w.ask(a); err != nil {
 		return false, by, err
 	}
-	again, late := time.NewTimer(probeAgain), time.NewTimer(probeTime)
-	defer again.Stop()
+	// What is left of the time begins with the second question: a process that was
+	// kept from running all the while has not listened.
+	late := time.NewTimer(probeAgain)
 	defer late.Stop()
-	for {
+	for again := false; ; {
 		select {
 		case by := <-heard:
 			if by.Addr == "" || by.Addr != client { // it may have the address already: it is its own then
 				return true, by, nil
 			}
-		case <-again.C:
-			_ = w.ask(a) // the first one was sent
 		case <-late.C:
-			return false, by, nil
+			if again {
+				return false, by, nil
+			}
+			again = true
+			_ = w.ask(a) // the first one was sent
+			late.Reset(probeTime - probeAgain)
 		case <-w.done:
 			return false, by, errors.New("the interface is gone")
 		case <-p.ended:

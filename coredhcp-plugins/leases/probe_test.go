@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -86,12 +87,11 @@ func (m *machine) address(name, address string) {
 func (m *machine) await(name string) {
 	m.t.Helper()
 	m.do(func() error {
-		for range 500 {
+		for late := time.Now().Add(patience); time.Now().Before(late); time.Sleep(10 * time.Millisecond) {
 			link, err := netlink.LinkByName(name)
 			if err != nil || link.Attrs().OperState == netlink.OperUp {
 				return err
 			}
-			time.Sleep(10 * time.Millisecond)
 		}
 		return fmt.Errorf("%s does not come up", name)
 	})
@@ -197,39 +197,53 @@ func TestProbeARP(t *testing.T) {
 	if a := yours(offer); a != addr("192.0.2.101") {
 		t.Fatalf("offered %s, want the first that nobody uses", a)
 	}
-	if took := time.Since(begin); took < probeTime || took > 4*probeTime {
+	if took := time.Since(begin); took < probeTime {
 		t.Errorf("it took %s", took)
 	}
 	l := w.becomes(addr("192.0.2.100"), lease.Conflict)
 	if l.Client.HardwareAddr != string(hardware) || time.Until(l.Expires) < 119*time.Minute {
 		t.Errorf("lease %+v, want a conflict with %s for two hours", l, hardware)
 	}
-	begin = time.Now()
-	again := c.send(dhcpv4.MessageTypeDiscover)
-	w.want(again, dhcpv4.MessageTypeOffer)
-	if took := time.Since(begin); took > probeTime/2 {
-		t.Errorf("the offer was repeated after %s: it was tried again", took)
-	}
+	free := w.probes("radiology", "free")
+	w.want(c.send(dhcpv4.MessageTypeDiscover), dhcpv4.MessageTypeOffer)
 	w.want(c.send(dhcpv4.MessageTypeRequest, requested(yours(offer)), selected(wiredServer.Addr())), dhcpv4.MessageTypeAck)
-	if free, used := w.probes("radiology", "free"), w.probes("radiology", "conflict"); free != 1 || used != 1 {
+	if used := w.probes("radiology", "conflict"); free == 0 || used != 1 {
 		t.Errorf("%v addresses were found free and %v in use, want 1 and 1", free, used)
 	}
+	if n := w.probes("radiology", "free"); n != free {
+		t.Errorf("what was offered was tried again")
+	}
 	t.Run("others are served meanwhile", func(t *testing.T) {
-		discover := w.client(0x20).message(dhcpv4.MessageTypeDiscover)
-		w.client(0x20).transmit(discover)
-		w.client(0x20).transmit(discover) // impatient: no second answer, and no second probe
-		begin := time.Now()
-		renewal := c.message(dhcpv4.MessageTypeRequest, ciaddr(yours(offer)))
-		c.transmit(renewal)
-		w.want(w.next(time.Second, renewal.TransactionID), dhcpv4.MessageTypeAck)
-		if took := time.Since(begin); took > probeTime/2 {
-			t.Errorf("a renewal took %s while another client's address was tried", took)
+		// On a busy machine the renewal, or the second DISCOVER, may come when the
+		// probe is over: then it shows nothing.
+		const tries = 20
+		var seen string
+		for i := range byte(tries) {
+			other := w.client(0x20 + i)
+			discover := other.message(dhcpv4.MessageTypeDiscover)
+			renewal := c.message(dhcpv4.MessageTypeRequest, ciaddr(yours(offer)))
+			before := w.probes("radiology", "free")
+			other.transmit(discover)
+			other.transmit(discover) // impatient: no second answer, and no second probe
+			c.transmit(renewal)
+			var order []dhcpv4.MessageType
+			for end := time.After(4 * probeTime); end != nil; {
+				select {
+				case r := <-w.got:
+					if r.TransactionID == discover.TransactionID || r.TransactionID == renewal.TransactionID {
+						order = append(order, r.MessageType())
+					}
+				case <-end:
+					end = nil
+				}
+			}
+			probes := w.probes("radiology", "free") - before
+			if slices.Equal(order, []dhcpv4.MessageType{dhcpv4.MessageTypeAck, dhcpv4.MessageTypeOffer}) && probes == 1 {
+				return
+			}
+			seen += fmt.Sprintf("\n%v, %v probes", order, probes)
 		}
-		r := w.next(5*time.Second, discover.TransactionID)
-		w.want(r, dhcpv4.MessageTypeOffer)
-		if w.next(2*probeTime, discover.TransactionID) != nil || w.probes("radiology", "free") != 2 {
-			t.Errorf("want one offer and one probe more, found %v", w.probes("radiology", "free"))
-		}
+		t.Errorf("want the renewal's ACK, and then one offer after one probe; in %d tries:%s", tries, seen)
 	})
 	t.Run("INIT-REBOOT of a device that was never here", func(t *testing.T) {
 		w.want(w.client(0x02).send(dhcpv4.MessageTypeRequest, requested(addr("192.0.2.12"))), dhcpv4.MessageTypeAck)
@@ -260,14 +274,10 @@ func TestProbeARP(t *testing.T) {
 	})
 	t.Run("through a relay ARP cannot ask", func(t *testing.T) {
 		for i := range byte(3) {
-			begin := time.Now()
-			w.want(w.client(0x30+i, relay("203.0.113.1")).send(dhcpv4.MessageTypeDiscover), dhcpv4.MessageTypeOffer)
-			if took := time.Since(begin); took > probeTime/2 {
-				t.Errorf("offered after %s", took)
-			}
+			w.want(w.client(0x50+i, relay("203.0.113.1")).send(dhcpv4.MessageTypeDiscover), dhcpv4.MessageTypeOffer)
 		}
-		if n := w.probes("oncology", "unsent"); n != 3 {
-			t.Errorf("%v counted, want 3", n)
+		if unsent, free := w.probes("oncology", "unsent"), w.probes("oncology", "free"); unsent != 3 || free != 0 {
+			t.Errorf("%v addresses were given untried and %v were tried, want 3 and 0", unsent, free)
 		}
 	})
 }
@@ -302,7 +312,7 @@ func TestProbeICMP(t *testing.T) {
 		t.Errorf("offered %s, want the first that nobody uses", a)
 	}
 	w.becomes(addr("198.51.100.100"), lease.Conflict)
-	if free, used := w.probes("cardiology", "free"), w.probes("cardiology", "conflict"); free != 1 || used != 1 {
+	if free, used := w.probes("cardiology", "free"), w.probes("cardiology", "conflict"); free == 0 || used != 1 {
 		t.Errorf("%v addresses were found free and %v in use, want 1 and 1", free, used)
 	}
 }
@@ -380,6 +390,17 @@ func TestProber(t *testing.T) {
 		{"the client itself", func(netip.Addr) (lease.HardwareAddress, bool) {
 			return lease.HardwareAddress{Type: 1, Addr: self}, true
 		}, nil, result{}, probeTime, 2},
+		{"a machine, while this one is kept from running", func() func(netip.Addr) (lease.HardwareAddress, bool) {
+			again := false
+			return func(netip.Addr) (by lease.HardwareAddress, ok bool) {
+				if !again {
+					again = true
+					return by, false
+				}
+				time.Sleep(probeTime)
+				return holder, true
+			}
+		}(), nil, result{used: true, by: holder}, probeAgain + probeTime, 2},
 		{"it cannot be sent", func(netip.Addr) (by lease.HardwareAddress, ok bool) { return }, os.ErrPermission, result{err: os.ErrPermission}, 0, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
