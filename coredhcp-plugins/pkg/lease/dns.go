@@ -82,17 +82,30 @@ func (m *Manager) isRight(b *binding) bool {
 	return b.shows == w && (b.published || w == 0)
 }
 
-// tellAgain has DNS told again about the first few of a list, except where a namesake is shown, and returns the rest.
-// Without all only where DNS may show something else than it is to, or nothing yet. Caller holds mu, and submits if it
-// is true.
+// tellAgain has DNS told again about the first few of a list, and returns the rest. Without all only where DNS may show
+// something else than it is to, or nothing yet. Caller holds mu, and submits if any were told.
 func (m *Manager) tellAgain(list []*binding, all bool, t moment) (rest []*binding, told int) {
 	for len(list) > 0 && told < expireAtOnce {
 		b := list[0]
 		list = list[1:]
-		if b.state != Active || b.name == "" || m.superseded(b) || !all && m.isRight(b) || all && m.wanted(b)|b.shows == 0 {
+		switch {
+		case b.state != Active || b.name == "":
 			continue
+		case m.superseded(b):
+			r := b.record
+			r.published = false
+			if all {
+				r.shows |= m.wanted(b) & Reverse
+			}
+			if r == b.record {
+				continue
+			}
+			m.change(b, r, t)
+		case !all && m.isRight(b) || all && m.wanted(b)|b.shows == 0:
+			continue
+		default:
+			m.republish(b, t)
 		}
-		m.republish(b, t)
 		told++
 	}
 	return list, told

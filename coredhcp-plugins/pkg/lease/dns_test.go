@@ -246,7 +246,7 @@ func TestModeChangeFreesConflict(t *testing.T) {
 	if err := f.Reload(policy(true, NamePolicy{Mode: NamesLastWins})); err != nil {
 		t.Fatal(err)
 	}
-	z.want(f, fmt.Sprintf("ws1=%v 192.0.2.100=ws1 %v=ws1", second, second))
+	z.want(f, fmt.Sprintf("ws1=%v %v=ws1", second, second))
 	if s := f.NameStats(); s != (NameStats{}) {
 		t.Errorf("%+v", s)
 	}

@@ -62,7 +62,10 @@ func newNameQueue() nameQueue {
 
 // settleBinding makes the queue agree with a binding that has no uncommitted change. Caller holds the Manager's mu.
 func (q *nameQueue) settleBinding(m *Manager, b *binding) {
-	want := b.state == Active && b.name != "" && !b.published && b.shows|m.wanted(b) != 0 && !m.superseded(b)
+	want := b.state == Active && b.name != "" && !b.published && b.shows|m.wanted(b) != 0
+	if want && m.superseded(b) {
+		want = b.shows&Reverse != 0
+	}
 	if c := q.adding[b]; c != nil {
 		i := c.find(b, "")
 		stays := want && c.name == b.name && c.waiting[i].version == b.version
@@ -259,7 +262,11 @@ func (m *Manager) nameChange(w *waiting) NameChange {
 		Name: w.b.name, Address: w.b.addr, Client: w.b.client.client(), Owned: w.b.owned,
 		LeaseTime: w.b.duration(), Make: m.wanted(w.b), Version: w.b.version,
 	}
-	c.Unmake = w.b.shows &^ c.Make
+	if m.superseded(w.b) {
+		c.Make, c.Unmake = 0, w.b.shows&Reverse // the addition of its namesake replaces the address
+	} else {
+		c.Unmake = w.b.shows &^ c.Make
+	}
 	if n := m.conf.networkOf(w.b.addr); n != nil {
 		c.Mode = n.Names.Mode
 	}
@@ -301,12 +308,20 @@ func (m *Manager) ConfirmNameChange(c NameChange) error {
 			}
 		}
 	}
-	if b := m.bindings[c.Address]; b != nil && b.version == c.Version && b.state == Active && !b.published && !m.superseded(b) {
+	if b := m.bindings[c.Address]; b != nil && b.version == c.Version && b.state == Active && !b.published {
 		r := b.record
-		r.published, r.shows = c.Make != 0, c.Make
-		b.shown = hours(t.el)
-		m.change(b, r, t)
-		m.submit(false)
+		superseded := m.superseded(b)
+		switch {
+		case !superseded:
+			r.published, r.shows = c.Make != 0, c.Make
+			b.shown = hours(t.el)
+		case c.Make == 0:
+			r.shows &^= c.Unmake
+		} // else it was taken before its namesake came
+		if r != b.record {
+			m.change(b, r, t)
+			m.submit(false)
+		}
 	}
 	m.names.place(m, ch)
 	return nil

@@ -5,8 +5,8 @@ import "slices"
 // DNS has one address for a name. A client that roams holds leases on several wires with one name, and so do the network
 // interfaces of one device; and where a network's NamePolicy has names go to whoever comes last, so do strangers. Of such
 // namesakes DNS is to show the one with the highest version, which was given last; the
-// others are superseded: unpublished, and not in the queue for DNS. When the one that is shown ends, the next takes its
-// place.
+// others are superseded: unpublished, and in the queue for DNS only until their addresses have lost the name too, since a
+// pointer names only what is there (RFC 4703 section 5.4). When the one that is shown ends, the next takes its place.
 
 // maxShared bounds the leases of one name that strangers choose, so that looking at them all costs little.
 const maxShared = 64
@@ -154,7 +154,7 @@ func (m *Manager) supersede(b *binding, t moment) {
 		if o.published || m.names.adding[o] != nil || m.dirty[o] != nil {
 			r := o.record
 			r.published = false
-			m.change(o, r, t) // which also takes it out of the queue
+			m.change(o, r, t) // which also has its address lose the name
 		}
 	}
 }
@@ -197,7 +197,7 @@ func (m *Manager) takeBack(name string, b *binding, c packed) Directions {
 // what is left to do. Caller holds mu.
 func (m *Manager) overtaken(r *removal) bool {
 	takes := func(b *binding) bool {
-		return b.addr == r.addr && m.wanted(b) == both && b.client.key() != r.client.key()
+		return b.addr == r.addr && m.wanted(b) == both && b.client.key() != r.client.key() && !m.superseded(b)
 	}
 	return slices.ContainsFunc(m.owned[r.name], takes) || slices.ContainsFunc(m.conf.shared[r.name], takes)
 }

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -18,7 +19,7 @@ type fakeName struct {
 func (d fakeDNS) make(c NameChange) {
 	was, there := d[c.Name]
 	switch {
-	case !c.Remove && (c.Owned || !there || was.client == c.Client.Key()):
+	case c.Make&Forward != 0 && (c.Owned || !there || was.client == c.Client.Key()):
 		d[c.Name] = fakeName{c.Address, c.Client.Key()}
 	case c.Remove && was == (fakeName{c.Address, c.Client.Key()}):
 		delete(d, c.Name)
@@ -141,13 +142,115 @@ func TestNamesakes(t *testing.T) {
 	})
 }
 
+// TestSupersededPointer has leases give their name to another address. Theirs loses the pointer with the name, and gets both
+// back when it is the newest again.
+func TestSupersededPointer(t *testing.T) {
+	const first, second = "us7=192.0.2.100 192.0.2.100=us7", "us7=198.51.100.10 198.51.100.10=us7"
+	here, there := named(1, "us7", link), named(1, "us7", link2)
+	a, b := addr("192.0.2.100"), addr("198.51.100.10")
+	t.Run("the client roams", func(t *testing.T) {
+		f, z := open(t, testConfig()), newZones()
+		f.get(here)
+		z.want(f, first)
+		f.clock.advance(30 * time.Minute)
+		f.get(there)
+		z.want(f, second)
+		if l, _ := f.Lease(a); l.State != Active || l.NameState != NameSuperseded {
+			t.Errorf("%+v", l)
+		}
+		writes := z.writes
+		f.request(renewing(there, b))
+		f.reopen(testConfig())
+		z.want(f, second)
+		if z.writes != writes {
+			t.Errorf("%d updates where nothing changed", z.writes-writes)
+		}
+		f.clock.advance(45 * time.Minute) // the first ends
+		z.want(f, second)
+		if f.state(a.String()) != Expired || f.state(b.String()) != Active {
+			t.Errorf("%v, %v", f.state(a.String()), f.state(b.String()))
+		}
+		f.release(there, b)
+		z.want(f, "")
+	})
+	t.Run("it comes back", func(t *testing.T) {
+		f, z := open(t, testConfig()), newZones()
+		f.get(here)
+		f.get(there)
+		z.want(f, second)
+		f.request(rebooting(here, a))
+		z.want(f, first)
+		f.release(here, a)
+		z.want(f, second)
+	})
+	t.Run("the newer lease ends while the pointer is on its way out", func(t *testing.T) {
+		for _, confirmed := range []bool{true, false} {
+			f, z := open(t, testConfig()), newZones()
+			f.get(here)
+			z.want(f, first)
+			f.get(there)
+			f.settled()
+			newer := f.TakeNameChanges(10)
+			z.make(newer[0])
+			f.confirm(newer)
+			out := f.TakeNameChanges(10)
+			if len(newer) != 1 || len(out) != 1 || out[0].Address != a || out[0].Make != 0 || out[0].Unmake != Reverse {
+				t.Fatalf("%+v, %+v", newer, out)
+			}
+			f.release(there, b)
+			z.make(out[0])
+			if confirmed {
+				f.confirm(out)
+			}
+			f.reopen(testConfig())
+			z.want(f, first)
+		}
+	})
+	t.Run("the server crashes first", func(t *testing.T) {
+		f, z := open(t, testConfig()), newZones()
+		f.get(here)
+		z.want(f, first)
+		f.get(there)
+		f.reopen(testConfig())
+		z.want(f, second)
+	})
+	t.Run("another address on the same wire", func(t *testing.T) {
+		f, z := open(t, testConfig()), newZones()
+		for n := range byte(2) { // the pools of both networks of the wire
+			f.get(named(n+1, fmt.Sprintf("ws%d", n+1), link))
+		}
+		z.want(f, "ws1=192.0.2.100 ws2=192.0.2.103 192.0.2.100=ws1 192.0.2.103=ws2")
+		f.request(selecting(named(1, "ws1", link), addr("203.0.113.100")))
+		z.want(f, "ws1=203.0.113.100 ws2=192.0.2.103 192.0.2.103=ws2 203.0.113.100=ws1")
+	})
+	t.Run("a stranger takes the name", func(t *testing.T) {
+		for _, restart := range []bool{true, false} {
+			c := policy(true, NamePolicy{})
+			f, z := open(t, c), newZones()
+			f.get(named(1, "ws1", link))
+			z.converge(f)
+			f.get(named(2, "ws1", link))
+			z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1") // strict: a conflict
+			c = policy(true, NamePolicy{Mode: NamesLastWins})
+			if restart {
+				f.reopen(c)
+			} else if err := f.Reload(c); err != nil {
+				t.Fatal(err)
+			}
+			z.want(f, "ws1=192.0.2.103 192.0.2.103=ws1")
+			f.release(named(2, "ws1", link), addr("192.0.2.103"))
+			z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+		}
+	})
+}
+
 // TestNamesakesAgainstModel drives clients that roam and interfaces of one device at random. Whenever DNS has caught up, a
-// name shows an address that its client or device holds, and no name that nobody holds is there.
+// name shows an address that its client or device holds, that address shows the name, and nothing else is there.
 func TestNamesakesAgainstModel(t *testing.T) {
 	r := newRand(t)
 	config := testConfig()
 	config.Reservations[0].Addresses = append(config.Reservations[0].Addresses, addr("192.0.2.12"))
-	f, d := open(t, config), fakeDNS{}
+	f, z := open(t, config), newZones()
 	clients := []Client{
 		client(1), client(2), {1, mac(3), "\x01three"}, {1, mac(0xc1), "\x00uefi"}, {1, mac(0xc1), "\xffos"}, client(0xc2), client(0xd1),
 	}
@@ -186,7 +289,9 @@ func TestNamesakesAgainstModel(t *testing.T) {
 					f.ReturnNameChange(c, f.clock.now().Add(time.Minute))
 					continue
 				}
-				d.make(c)
+				if !z.make(c) {
+					t.Fatalf("refused: %+v", c)
+				}
 				f.confirm([]NameChange{c})
 			}
 			out = nil
@@ -199,7 +304,7 @@ func TestNamesakesAgainstModel(t *testing.T) {
 			}
 			out = nil
 			f.clock.advance(time.Minute)
-			f.drain(d)
+			z.converge(f)
 			held := map[string]map[netip.Addr]bool{}
 			for l, err := range f.Leases() {
 				if err != nil {
@@ -213,12 +318,12 @@ func TestNamesakesAgainstModel(t *testing.T) {
 				}
 			}
 			for name, list := range held {
-				if !list[d[name].addr] {
-					t.Fatalf("DNS shows %s at %v, held are %v", name, d[name].addr, list)
+				if a := z.forward[name].addr; !list[a] || z.reverse[a] != name {
+					t.Fatalf("DNS shows %v, held are %v", z, held)
 				}
 			}
-			if len(d) != len(held) {
-				t.Fatalf("DNS shows %v, held are %v", d, held)
+			if len(z.forward) != len(held) || len(z.reverse) != len(held) {
+				t.Fatalf("DNS shows %v, held are %v", z, held)
 			}
 			for _, r := range f.removals {
 				if !f.overtaken(r) {

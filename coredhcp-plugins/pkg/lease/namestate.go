@@ -122,6 +122,8 @@ func (m *Manager) tellName(l *Lease) {
 		return
 	}
 	switch c := m.names.adding[b]; {
+	case m.superseded(b):
+		l.NameState = NameSuperseded
 	case c != nil:
 		l.NameState, l.NameTrouble = NameWaiting, m.names.held
 		if i := c.find(b, ""); i >= 0 && c.waiting[i].why != nil {
@@ -131,8 +133,6 @@ func (m *Manager) tellName(l *Lease) {
 				l.NameState = NameConflict
 			}
 		}
-	case m.superseded(b):
-		l.NameState = NameSuperseded
 	case m.wanted(b)|b.shows == 0:
 		l.NameState = NameOff
 	case m.isRight(b):
