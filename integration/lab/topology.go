@@ -68,6 +68,36 @@ func (e End) address() error {
 	return nil
 }
 
+// Bridge makes links of the namespace the ports of a bridge, so that the machines
+// behind them are on one wire. The bridge has the address, and none of its ports has
+// one any more.
+func (n *Namespace) Bridge(name string, address netip.Prefix, ports ...string) error {
+	return n.Do(func() error {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.HardwareAddr = name, bridgeMAC // else it changes with the ports
+		bridge := &netlink.Bridge{LinkAttrs: attrs}
+		if err := netlink.LinkAdd(bridge); err != nil {
+			return fmt.Errorf("making the bridge %s: %w", name, err)
+		}
+		for _, port := range ports {
+			link, err := netlink.LinkByName(port)
+			if err != nil {
+				return fmt.Errorf("finding the link %s: %w", port, err)
+			}
+			if err := errors.Join(unconfigure(link), netlink.LinkSetMaster(link, bridge)); err != nil {
+				return fmt.Errorf("making %s a port of %s: %w", port, name, err)
+			}
+		}
+		if err := netlink.AddrAdd(bridge, ipv4Address(address)); err != nil {
+			return fmt.Errorf("giving %s the address %s: %w", name, address, err)
+		}
+		return raise(name)
+	})
+}
+
+// bridgeMAC is a bridge's own, from the range that RFC 7042 keeps for documentation.
+var bridgeMAC = net.HardwareAddr{0x00, 0x00, 0x5e, 0x00, 0x53, 0xfd}
+
 // Route has the namespace send what goes to a network to a router.
 func (n *Namespace) Route(to netip.Prefix, router netip.Addr) error {
 	return n.Do(func() error {
