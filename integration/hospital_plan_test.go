@@ -77,7 +77,7 @@ func TestPlan(t *testing.T) {
 		"- lease 192.0.2.11 (00:00:5e:00:53:01, device ct1): refused: ",
 		"~ lease " + patients[2].got.String() + " (00:00:5e:00:53:03): device - -> us1, name stretcher.imaging.example.org. -> us1.imaging.example.org.\n",
 		"~ lease " + patients[3].got.String() + " (00:00:5e:00:53:04): name us1.imaging.example.org. -> ",
-		"  1 leases stay as they are\n",
+		"  1 lease stays as it is\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the plan lacks %q", want)

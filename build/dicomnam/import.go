@@ -49,7 +49,9 @@ read too), dhcpd (ISC dhcpd's dhcpd.leases), dnsmasq (dnsmasq.leases), range (th
 file of CoreDHCP's range plugin). Stop that server first, and do not start coredhcp
 before: the lease database must not be in use. What cannot be taken over is listed. An
 import that was interrupted is repeated: until then coredhcp does not start, since it
-would give addresses out twice.`,
+would give addresses out twice. The database belongs to the owner of its directory,
+which is made for the owner of the one that it is made in: root can import for the user
+that coredhcp runs as.`,
 		Example: "  dicomnam import devices.csv --domain imaging.example.org --output site.yaml\n" +
 			"  dicomnam import new-devices.csv --into /etc/dicomnam/site.yaml\n" +
 			"  dicomnam import /var/lib/kea/kea-leases4.csv --leases kea --site /etc/dicomnam/site.yaml --database /var/lib/dicomnam/leases",

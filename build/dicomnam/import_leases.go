@@ -77,9 +77,19 @@ func (x *leaseImport) run(cmd *cobra.Command, path string) error {
 			AnyIdentifier: leasefile.Format(x.format) == leasefile.Range,
 		}
 	}
+	if err := makeFor(x.database); err != nil {
+		return fmt.Errorf("making the lease database: %w", err)
+	}
 	outcomes, err := leases.Import(cmd.Context(), s, x.database, imported)
+	note, ownerErr := giveFiles(x.database)
+	if ownerErr != nil {
+		err = errors.Join(err, fmt.Errorf("giving the lease database to the owner of its directory: %w", ownerErr))
+	}
 	if err != nil {
 		return err
+	}
+	if note != "" {
+		fmt.Fprintln(cmd.ErrOrStderr(), note)
 	}
 	return x.report(cmd, path, imported, outcomes)
 }
