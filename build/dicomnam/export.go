@@ -18,6 +18,7 @@ import (
 type exporter struct {
 	format string
 	base   string
+	bom    bool
 	peers  inventory.Peers
 }
 
@@ -32,7 +33,8 @@ func exportCommand() *cobra.Command {
 		Long: `Write the devices of a site file to standard output as other programs have them:
 
   csv       a spreadsheet with a row for each application, which import reads; a text
-            that looks like a formula has an apostrophe before it
+            that looks like a formula has an apostrophe before it; UTF-8, without
+            a byte order mark unless --bom is given
   json      one JSON object a line for each device
   hosts     fixed addresses, as /etc/hosts has them
   ldif      entries of the model of DICOM PS3.15 H.1, for an LDAP server
@@ -55,6 +57,7 @@ speaks TLS; ldif leaves out DICOMweb, which the model does not know.`,
 	f := cmd.Flags()
 	f.Var((*format)(&x.format), "format", "one of "+strings.Join(formats, ", "))
 	f.StringVar(&x.base, "base", "", "of ldif: the `DN` of the entry to stand below, which the directory has (default dc=... of the site's domain)")
+	f.BoolVar(&x.bom, "bom", false, "of csv: begin with a byte order mark, without which Excel takes UTF-8 for another encoding")
 	f.BoolVar(&x.peers.Numeric, "numeric", false, "of orthanc and dcmqrscp: fixed addresses instead of host names")
 	required(cmd, "format")
 	complete(cmd, "format", formats)
@@ -92,6 +95,11 @@ func (x *exporter) run(cmd *cobra.Command, w io.Writer, args []string) error {
 		for i := range s.Devices {
 			if o := s.Devices[i].Options; len(o.Values) > 0 || o.TimeServers != nil || o.TimeZone != nil {
 				fmt.Fprintf(cmd.ErrOrStderr(), "%s:%d: the options of device %q have no column and are left out (warning)\n", args[0], s.Devices[i].Line, s.Devices[i].Name)
+			}
+		}
+		if x.bom {
+			if _, err := io.WriteString(w, "\ufeff"); err != nil {
+				return err
 			}
 		}
 		return inventory.WriteCSV(w, s)
