@@ -151,7 +151,11 @@ func (p *planPrinter) leases(cmd *cobra.Command, s *server, path string) error {
 func (p *planPrinter) fate(f control.Fate) {
 	l := f.Lease
 	if l == nil {
-		fmt.Fprintf(p.out, "  %d leases stay as they are\n", f.Kept)
+		if f.Kept == 1 {
+			fmt.Fprintln(p.out, "  1 lease stays as it is")
+		} else {
+			fmt.Fprintf(p.out, "  %d leases stay as they are\n", f.Kept)
+		}
 		return
 	}
 	p.lines++

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
@@ -51,6 +53,17 @@ func TestPlanOfItself(t *testing.T) {
 		empty := &site.Site{Domain: s.Domain}
 		if list := changes(empty, s); len(list) < len(s.Networks)+len(s.Devices) {
 			t.Errorf("%s: only %d changes from nothing", path, len(list))
+		}
+	}
+}
+
+func TestPlanCounts(t *testing.T) {
+	for kept, want := range map[int]string{0: "  0 leases stay as they are\n", 1: "  1 lease stays as it is\n", 2: "  2 leases stay as they are\n"} {
+		var b strings.Builder
+		p := planPrinter{out: bufio.NewWriter(&b)}
+		p.fate(control.Fate{Kept: kept})
+		if err := p.out.Flush(); err != nil || b.String() != want {
+			t.Errorf("%d: %q, %v; want %q", kept, b.String(), err, want)
 		}
 	}
 }
