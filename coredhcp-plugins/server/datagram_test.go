@@ -26,7 +26,7 @@ func testSocket(t *testing.T) (datagramSocket, netip.AddrPort) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.close() })
-	if err := s.gate.setDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := s.gate.setDeadline(time.Now().Add(longest)); err != nil {
 		t.Fatal(err)
 	}
 	return s, at
@@ -73,8 +73,12 @@ func TestGate(t *testing.T) {
 		if s.gate.opened(t) {
 			t.Fatal("it reports twice")
 		}
-		if n, err := s.read(&in.datagrams, false); n != 2 || err != nil {
-			t.Fatalf("%d datagrams, %v", n, err)
+		for got := 0; got < 2; { // on a busy machine the second may be on its way still
+			n, err := s.read(&in.datagrams, got > 0)
+			if err != nil {
+				t.Fatalf("%d datagrams, %v", got, err)
+			}
+			got += n
 		}
 		// What comes then is not, either.
 		time.AfterFunc(5*time.Millisecond, send)
@@ -114,7 +118,7 @@ func TestGateDeadline(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(20 * time.Millisecond)
-		if err := s.gate.setDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		if err := s.gate.setDeadline(time.Now().Add(longest)); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.gate.wait(); err != nil {
@@ -155,12 +159,14 @@ func TestDatagrams(t *testing.T) {
 		sent += n
 	}
 	in := newInbox()
-	for i := 0; i < count; {
+	for read := 0; read < count; {
 		n, err := s.read(&in.datagrams, true)
 		if err != nil {
 			t.Fatal(err)
 		}
+		read += n
 		for j := range n {
+			i := int(in.octets[j][0]) // they may have overtaken each other
 			want := 100 + i
 			if i%20 == 5 {
 				want = maxPacket + i%2
@@ -181,7 +187,6 @@ func TestDatagrams(t *testing.T) {
 			if len(octets) != min(want, maxPacket) || bytes.Count(octets, []byte{byte(i)}) != len(octets) {
 				t.Errorf("datagram %d: %d octets, expected %d", i, len(octets), want)
 			}
-			i++
 		}
 	}
 }

@@ -127,7 +127,7 @@ func TestSendFrame(t *testing.T) {
 			}
 			b := make([]byte, maxPacket)
 			for range 2 - frames {
-				if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+				if err := conn.SetReadDeadline(time.Now().Add(longest)); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := conn.Read(b); err != nil {

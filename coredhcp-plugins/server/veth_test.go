@@ -174,14 +174,15 @@ func newSniffer(t *testing.T, ns netns.NsHandle) *sniffer {
 	return s
 }
 
-// next describes the next reply: who it is sent from and to, and its type. The
-// checksums must be right; where the kernel made the datagram, veth leaves that
+// next describes the next reply of a type to a message: who it is sent from and to,
+// and its type. A client that was impatient has had more than one of a type, and the
+// sniffer sees them all. The checksums must be right; where the kernel made the datagram, veth leaves that
 // of UDP to a network card that is not there.
-func (s *sniffer) next(t *testing.T) string {
+func (s *sniffer) next(t *testing.T, id dhcpv4.TransactionID, mt dhcpv4.MessageType) string {
 	t.Helper()
 	b := make([]byte, 2000)
 	for {
-		if err := s.conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := s.conn.SetReadDeadline(time.Now().Add(longest)); err != nil {
 			t.Fatal(err)
 		}
 		n, _, err := s.conn.ReadFrom(b)
@@ -201,6 +202,9 @@ func (s *sniffer) next(t *testing.T) string {
 		m, err := dhcpv4.FromBytes(udp.Payload)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if m.TransactionID != id || m.MessageType() != mt {
+			continue
 		}
 		return fmt.Sprintf("%s %s > %s %s:%d > %s", m.MessageType(), eth.SrcMAC, eth.DstMAC, ip.SrcIP, udp.SrcPort, ip.DstIP)
 	}
@@ -239,18 +243,19 @@ func TestClientWithoutRelay(t *testing.T) {
 		if !lease.ACK.YourIPAddr.Equal(ip("192.0.2.100")) || !lease.ACK.ServerIdentifier().Equal(ip("192.0.2.2")) {
 			t.Errorf("ACK %v", lease.ACK.Summary())
 		}
-		for _, mt := range []string{"OFFER", "ACK"} {
-			if got, want := wire.next(t), mt+" 00:00:5e:00:53:02 > 00:00:5e:00:53:01 192.0.2.2:67 > 192.0.2.100"; got != want {
+		for _, mt := range []dhcpv4.MessageType{dhcpv4.MessageTypeOffer, dhcpv4.MessageTypeAck} {
+			if got, want := wire.next(t, lease.ACK.TransactionID, mt), mt.String()+" 00:00:5e:00:53:02 > 00:00:5e:00:53:01 192.0.2.2:67 > 192.0.2.100"; got != want {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
 		}
 	})
 	t.Run("broadcast flag", func(t *testing.T) {
-		if _, err := acquire(t, far, dhcpv4.WithBroadcast(true)); err != nil {
+		lease, err := acquire(t, far, dhcpv4.WithBroadcast(true))
+		if err != nil {
 			t.Fatal(err)
 		}
-		for _, mt := range []string{"OFFER", "ACK"} {
-			if got, want := wire.next(t), mt+" 00:00:5e:00:53:02 > ff:ff:ff:ff:ff:ff 192.0.2.2:67 > 255.255.255.255"; got != want {
+		for _, mt := range []dhcpv4.MessageType{dhcpv4.MessageTypeOffer, dhcpv4.MessageTypeAck} {
+			if got, want := wire.next(t, lease.ACK.TransactionID, mt), mt.String()+" 00:00:5e:00:53:02 > ff:ff:ff:ff:ff:ff 192.0.2.2:67 > 255.255.255.255"; got != want {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
 		}
@@ -258,16 +263,16 @@ func TestClientWithoutRelay(t *testing.T) {
 	t.Run("NAK is broadcast", func(t *testing.T) {
 		var c *nclient4.Client
 		in(t, far, func() (err error) {
-			c, err = nclient4.New("client")
+			c, err = nclient4.New("client", nclient4.WithTimeout(500*time.Millisecond), nclient4.WithRetry(10))
 			return err
 		})
 		defer c.Close()
-		_, err := c.SendAndRead(t.Context(), nclient4.DefaultServers, message(t, dhcpv4.MessageTypeRequest, 1,
+		nak, err := c.SendAndRead(t.Context(), nclient4.DefaultServers, message(t, dhcpv4.MessageTypeRequest, 1,
 			dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(ip("192.0.2.77")))), nclient4.IsMessageType(dhcpv4.MessageTypeNak))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := wire.next(t), "NAK 00:00:5e:00:53:02 > ff:ff:ff:ff:ff:ff 192.0.2.2:67 > 255.255.255.255"; got != want {
+		if got, want := wire.next(t, nak.TransactionID, dhcpv4.MessageTypeNak), "NAK 00:00:5e:00:53:02 > ff:ff:ff:ff:ff:ff 192.0.2.2:67 > 255.255.255.255"; got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	})
@@ -290,20 +295,22 @@ func TestClientWithoutRelay(t *testing.T) {
 		})
 		defer conn.Close()
 		for _, mt := range []dhcpv4.MessageType{dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeInform} {
-			if _, err := conn.Write(message(t, mt, 1, dhcpv4.WithClientIP(ip("192.0.2.100"))).ToBytes()); err != nil {
+			m := message(t, mt, 1, dhcpv4.WithClientIP(ip("192.0.2.100")))
+			if _, err := conn.Write(m.ToBytes()); err != nil {
 				t.Fatal(err)
 			}
-			if got, want := wire.next(t), "ACK 00:00:5e:00:53:02 > 00:00:5e:00:53:01 192.0.2.2:67 > 192.0.2.100"; got != want {
+			if got, want := wire.next(t, m.TransactionID, dhcpv4.MessageTypeAck), "ACK 00:00:5e:00:53:02 > 00:00:5e:00:53:01 192.0.2.2:67 > 192.0.2.100"; got != want {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
 		}
 	})
 	t.Run("no permission for frames", func(t *testing.T) {
 		sockets.denied.Store(true)
-		if _, err := acquire(t, far); err != nil {
+		lease, err := acquire(t, far)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := wire.next(t), "OFFER 00:00:5e:00:53:02 > ff:ff:ff:ff:ff:ff 192.0.2.2:67 > 255.255.255.255"; got != want {
+		if got, want := wire.next(t, lease.ACK.TransactionID, dhcpv4.MessageTypeOffer), "OFFER 00:00:5e:00:53:02 > ff:ff:ff:ff:ff:ff 192.0.2.2:67 > 255.255.255.255"; got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	})
@@ -317,9 +324,12 @@ func TestAnyInterface(t *testing.T) {
 	}
 	far := newNamespace(t)
 	vlan(t, "server0", far)
-	interfaces := make(chan string, 10)
+	interfaces := make(chan string, 1)
 	note := registerFake(&fake{handle: func(_ context.Context, x *Exchange) Verdict {
-		interfaces <- fmt.Sprint(x.Interface, x.Addresses)
+		select {
+		case interfaces <- fmt.Sprint(x.Interface, x.Addresses):
+		default: // an impatient client; the first is looked at
+		}
 		return Continue
 	}})
 	runServer(t, newServer(t, "server4: {plugins: [{"+note+": }, {"+registerFake(allocator())+": }]}"))

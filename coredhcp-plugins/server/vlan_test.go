@@ -77,11 +77,12 @@ func TestVLANs(t *testing.T) {
 	gone := tagged(20, "203.0.113.2/24")
 
 	var mu sync.Mutex
-	var interfaces []string
+	interfaces := map[dhcpv4.TransactionID][]string{}
 	note := registerFake(&fake{handle: func(_ context.Context, x *Exchange) Verdict {
 		mu.Lock()
 		defer mu.Unlock()
-		interfaces = append(interfaces, x.Interface)
+		id := x.Request.TransactionID
+		interfaces[id] = append(interfaces[id], x.Interface)
 		return Continue
 	}})
 	s := newServer(t, "server4: {listen: ['127.0.0.1:0', '%server0', '%server0.10', '%server0.20'], plugins: [{"+
@@ -89,16 +90,13 @@ func TestVLANs(t *testing.T) {
 	stop := runServer(t, s)
 	get := func(client, server, id string) {
 		t.Helper()
-		mu.Lock()
-		interfaces = nil
-		mu.Unlock()
 		lease, err := acquireOn(t, far, client)
 		if err != nil {
 			t.Fatalf("%s: %v", client, err)
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if got := slices.Compact(interfaces); !slices.Equal(got, []string{server}) {
+		if got := slices.Compact(interfaces[lease.ACK.TransactionID]); !slices.Equal(got, []string{server}) {
 			t.Errorf("%s came in on %q, want %s alone", client, got, server)
 		}
 		if got := lease.ACK.ServerIdentifier(); !got.Equal(ip(id)) {
