@@ -161,8 +161,14 @@ func TestControlResync(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if items, err := call[control.Lease](t, path, control.Leases, control.Filter{Device: "ct1"}); err != nil || len(items) != 1 || items[0].Address != a || items[0].DNS != "shown" {
-			t.Fatalf("%+v, %v", items, err)
+		for begin := time.Now(); ; time.Sleep(time.Millisecond) { // nothing waits for a confirmation to be written
+			items, err := call[control.Lease](t, path, control.Leases, control.Filter{Device: "ct1"})
+			if err == nil && len(items) == 1 && items[0].Address == a && items[0].DNS == "shown" {
+				break
+			}
+			if err != nil || time.Since(begin) > 30*time.Second {
+				t.Fatalf("%+v, %v", items, err)
+			}
 		}
 		if got, err := call[control.Resynced](t, path, control.Resync, control.Network{Network: "radiology"}); err != nil || len(got) != 1 || got[0].Leases != 1 {
 			t.Fatalf("%+v, %v", got, err)
