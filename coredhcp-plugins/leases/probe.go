@@ -20,6 +20,11 @@ const (
 	probeTime = 300 * time.Millisecond
 	// probeAgain is when a second question follows, since the first may be lost.
 	probeAgain = 100 * time.Millisecond
+	// probeLag is how late the end of that time may be noticed. On a machine that is
+	// busier an answer may have come that was not read: it asks again, maxQuestions
+	// in all.
+	probeLag     = 20 * time.Millisecond
+	maxQuestions = 5
 	// maxProbes bounds the addresses that are tried at one time, and so what
 	// strangers who ask for addresses can have sent: 1,700 questions a second.
 	maxProbes = 256
@@ -119,21 +124,27 @@ func (p *prober) wait(w *openMedium, a netip.Addr, client string, heard <-chan l
 	if err := w.ask(a); err != nil {
 		return false, by, err
 	}
-	// What is left of the time begins with the second question: a process that was
-	// kept from running all the while has not listened.
+	// The time to listen begins with each question: a process that was kept from
+	// running all the while has not listened.
 	late := time.NewTimer(probeAgain)
 	defer late.Stop()
-	for again := false; ; {
+	var end time.Time // of listening after the last question
+	for questions := 1; ; {
 		select {
 		case by := <-heard:
 			if by.Addr == "" || by.Addr != client { // it may have the address already: it is its own then
 				return true, by, nil
 			}
 		case <-late.C:
-			if again {
+			if len(heard) > 0 { // that goes first
+				late.Reset(0)
+				continue
+			}
+			if questions > 1 && time.Since(end) <= probeLag || questions == maxQuestions {
 				return false, by, nil
 			}
-			again = true
+			questions++
+			end = time.Now().Add(probeTime - probeAgain)
 			_ = w.ask(a) // the first one was sent
 			late.Reset(probeTime - probeAgain)
 		case <-w.done:

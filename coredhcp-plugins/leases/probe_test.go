@@ -427,6 +427,46 @@ func TestProber(t *testing.T) {
 			})
 		})
 	}
+	t.Run("a busy machine", func(t *testing.T) {
+		for _, tt := range []struct {
+			name   string
+			stalls int           // how many questions after the first take 0.4 s
+			comes  time.Duration // when an answer is read
+			want   result
+			took   time.Duration
+		}{
+			{"an answer that was read meanwhile", 1, 450 * time.Millisecond, result{used: true, by: holder}, 500 * time.Millisecond},
+			{"an answer that is read late", 1, 800 * time.Millisecond, result{used: true, by: holder}, 800 * time.Millisecond},
+			{"no answer", 1, time.Hour, result{}, 900 * time.Millisecond},
+			{"not for ever", maxQuestions, time.Hour, result{}, 2500 * time.Millisecond},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					asked := 0
+					p, opened := start(func(netip.Addr) (by lease.HardwareAddress, ok bool) {
+						if asked > 0 && asked <= tt.stalls {
+							time.Sleep(400 * time.Millisecond)
+						}
+						asked++
+						return by, false
+					}, nil)
+					begin := time.Now()
+					results, err := try(p, a)
+					if err != nil {
+						t.Fatal(err)
+					}
+					answer := time.AfterFunc(tt.comes, func() {
+						(*opened)[0].hear <- func(f func(netip.Addr, lease.HardwareAddress)) { f(a, holder) }
+					})
+					if got, took := <-results, time.Since(begin); got != tt.want || took != tt.took {
+						t.Errorf("result %+v after %s, want %+v after %s", got, took, tt.want, tt.took)
+					}
+					answer.Stop()
+					p.close()
+				})
+			})
+		}
+	})
 	t.Run("too many at once, and the end", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p, opened := start(func(netip.Addr) (by lease.HardwareAddress, ok bool) { return }, nil)
