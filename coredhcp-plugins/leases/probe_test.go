@@ -282,6 +282,26 @@ func TestProbeARP(t *testing.T) {
 	})
 }
 
+// TestProbeBOOTP holds that a BOOTP client is not kept from its own address, which is
+// the only one that it can get; the same machine's DHCP client is not either, later.
+func TestProbeBOOTP(t *testing.T) {
+	w := newWire(t, pluginLines(t, probeSite, "")...)
+	squatter := newMachine(t)
+	squatter.await(w.plug(w.hub(), squatter, "192.0.2.12/24"))
+	c := w.client(0x02)
+	reply := c.send(dhcpv4.MessageTypeNone)
+	if reply == nil || yours(reply) != addr("192.0.2.12") {
+		t.Fatalf("reply %v, want its address", reply)
+	}
+	w.want(c.send(dhcpv4.MessageTypeRequest, requested(addr("192.0.2.12"))), dhcpv4.MessageTypeAck)
+	w.want(w.client(0x79).send(dhcpv4.MessageTypeNone), dhcpv4.MessageTypeNone) // nor is there one of a pool, which would be tried
+	for _, result := range []string{"free", "conflict", "skipped", "unsent"} {
+		if n := w.probes("radiology", result); n != 0 {
+			t.Errorf("%v addresses were tried, with the result %q", n, result)
+		}
+	}
+}
+
 func mustBridge(w *wire) *netlink.Bridge {
 	link, err := netlink.LinkByName("hub")
 	w.must(err)
