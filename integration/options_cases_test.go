@@ -50,21 +50,13 @@ var optionValues = map[string][]string{
 // where no server has the option.
 var printedOctets = map[string]string{
 	"domain-search":    "03656e67056170706c6503636f6d00096d61726b6574696e67c004", // RFC 3397 section 2
-	"v4-dots-ri":       "0361626307" + hex.EncodeToString([]byte("example")) + "036f726700",
-	"v4-dots-address":  "c0000207c0000208",
-	"mud-url-v4":       hex.EncodeToString([]byte("some text")),
-	"ldap":             hex.EncodeToString([]byte("some text")),
 	"v4-access-domain": "0361626307" + hex.EncodeToString([]byte("example")) + "036f726700",
 }
-
-// dhcpdSpace declares the sub-options of the case of option 43.
-const dhcpdSpace = "option space SUB;\noption SUB.control code 6 = unsigned integer 8;\noption SUB.prompt code 9 = text;\noption SUB.servers code 71 = array of ip-address;\n"
 
 // otherNames are what servers call options by another name; "-" stands for an
 // option that the server does not know, or takes as octets only.
 var otherNames = map[string]map[string]string{
 	"dhcpd": {
-		"ldap": "-", "v4-dots-ri": "-", "v4-dots-address": "-", "mud-url-v4": "-",
 		"name-servers": "ien116-name-servers", "nwip-domain-name": "nwip-domain", "nisplus-domain-name": "nisplus-domain",
 		"boot-file-name": "bootfile-name", "v4-captive-portal": "default-url", "configuration-file": "loader-configfile",
 		"path-prefix": "loader-pathprefix", "reboot-time": "loader-reboottime",
@@ -74,7 +66,7 @@ var otherNames = map[string]map[string]string{
 	},
 	"kea": {
 		"domain-search":      "-", // without compression
-		"ipv4-address-andsf": "-", "ldap": "-", "v4-dots-ri": "-", "v4-dots-address": "-", "mud-url-v4": "-", "tftp-server-address": "-", "configuration-file": "-", "path-prefix": "-", "reboot-time": "-",
+		"ipv4-address-andsf": "-", "tftp-server-address": "-", "configuration-file": "-", "path-prefix": "-", "reboot-time": "-",
 	},
 }
 
@@ -88,10 +80,19 @@ func optionCases(t *testing.T) []optionCase {
 			t.Fatalf("no option %s", name)
 		}
 		c := optionCase{Option: o, values: optionValues[name], want: printedOctets[name]}
-		if c.values == nil {
+		typed, ok := typedCases[name]
+		switch {
+		case typed.value != "":
+			c.values = []string{typed.value}
+		case c.values == nil:
 			c.values = valuesOfType(t, o.Type)
 		}
 		c.dhcpd, c.kea, c.dnsmasq = elsewhere(c)
+		if ok {
+			c.dhcpd, c.kea = typed.elsewhere(o.Code)
+		} else if o.Type == dhcpopt.Bytes {
+			t.Errorf("%s: octets of which nobody else knows the types", o)
+		}
 		cases = append(cases, c)
 	}
 	return cases
@@ -128,8 +129,6 @@ func valuesOfType(t *testing.T, kind dhcpopt.Type) []string {
 		return []string{"true", "192.0.2.7", "192.0.2.8"}
 	case dhcpopt.SLPScope:
 		return []string{"false", "imaging"}
-	case dhcpopt.Bytes:
-		return []string{"01:04:c0:00:02:07"}
 	}
 	t.Fatalf("no values of the type %s", kind)
 	return nil

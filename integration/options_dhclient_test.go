@@ -18,13 +18,13 @@ import (
 
 // dhclientOptions runs dhclient once with these options asked for, and returns
 // those of the lease that it writes: by name, as in its lease file.
-func dhclientOptions(t *testing.T, l *lab.Lab, name string, asked []string) map[string]string {
+func dhclientOptions(t *testing.T, l *lab.Lab, name, types string, asked []string) map[string]string {
 	t.Helper()
 	if err := l.Plug(timeout(t, patience), radiology.CT1.MAC); err != nil {
 		t.Fatal(err)
 	}
 	file := func(suffix string) string { return filepath.Join(l.Dir, name+suffix) }
-	writeFile(t, file(".conf"), "timeout 30; retry 1; initial-interval 1;\nsend dhcp-max-message-size 1500;\nsend auto-config 1;\nrequest "+strings.Join(asked, ", ")+";\n")
+	writeFile(t, file(".conf"), types+"timeout 30; retry 1; initial-interval 1;\nsend dhcp-max-message-size 1500;\nsend auto-config 1;\nrequest "+strings.Join(asked, ", ")+";\n")
 	p := startDhclient(t, l, name, "\nbound to ")
 	p.Kill()
 	text, err := os.ReadFile(file(".leases"))
@@ -90,6 +90,9 @@ func TestOptionsOfDhclient(t *testing.T) {
 	startSite(t, l, optionsSite(cases))
 	var known []optionCase
 	for _, c := range cases {
+		if typed := typedCases[c.Name].dhcpdType; typed == "" && strings.Count(c.dhcpd, "option ") > 1 || strings.HasPrefix(typed, "encapsulate ") || strings.Contains(typed, "domain-list") {
+			continue // it writes parts of it
+		}
 		if c.dhcpd != "" && c.Type != dhcpopt.SubOptions && c.Name != "v6-only-preferred" {
 			known = append(known, c)
 		}
@@ -99,7 +102,7 @@ func TestOptionsOfDhclient(t *testing.T) {
 		for _, c := range some {
 			names = append(names, strings.Fields(c.dhcpd)[1])
 		}
-		got := dhclientOptions(t, l, fmt.Sprintf("dhclient%d", i), names)
+		got := dhclientOptions(t, l, fmt.Sprintf("dhclient%d", i), dhcpdTypes(cases), names)
 		for j, c := range some {
 			if value, want := got[names[j]], dhclientText(c); value != want {
 				t.Errorf("%s: dhclient has %q, the site file says %q", c, value, want)
