@@ -66,10 +66,19 @@ classes:
 		{"list of 0 options", []dhcpv4.Modifier{generic(55, nil)}, offer},
 		{"list of 255 times one option", []dhcpv4.Modifier{generic(55, bytes.Repeat([]byte{3}, 255))}, offer},
 		{"list of 1000 options", []dhcpv4.Modifier{generic(55, bytes.Repeat([]byte{1, 3, 6, 15, 255, 0, 82, 61}, 125))}, offer},
+		{"list of every option", []dhcpv4.Modifier{func(m *dhcpv4.DHCPv4) {
+			for code := range uint8(255) {
+				m.Options[55] = append(m.Options[55], code)
+			}
+		}}, offer},
 		{"message size of 1 octet", []dhcpv4.Modifier{generic(57, []byte{1})}, offer},
 		{"message size of 0", []dhcpv4.Modifier{generic(57, []byte{0, 0})}, offer},
+		{"message size of 68", []dhcpv4.Modifier{generic(57, []byte{0, 68})}, offer},
 		{"host name of 0 octets", []dhcpv4.Modifier{generic(12, nil)}, offer},
 		{"host name of 255 zeros", []dhcpv4.Modifier{generic(12, make([]byte, 255))}, offer},
+		{"host name of control characters", []dhcpv4.Modifier{generic(12, []byte("\x01\x1b[2J\r\n\x7f"))}, offer},
+		{"host name that is no UTF-8", []dhcpv4.Modifier{generic(12, []byte{0xff, 0xfe, 0xc3, 0x28})}, offer},
+		{"host name of 600 octets, in three parts", []dhcpv4.Modifier{generic(12, bytes.Repeat([]byte("a"), 600))}, offer},
 		{"name (81) of 2 octets", []dhcpv4.Modifier{generic(81, []byte{0, 0})}, offer},
 		{"name (81) that points at itself", []dhcpv4.Modifier{generic(81, []byte{4, 0, 0, 0xc0, 0})}, offer},
 		{"vendor class of 255 octets", []dhcpv4.Modifier{generic(60, bytes.Repeat([]byte("v"), 255))}, offer},
@@ -78,6 +87,7 @@ classes:
 		{"user class with a length of 0", []dhcpv4.Modifier{generic(77, []byte("\x01a\x00\x00"))}, offer},
 		{"user class that is cut off", []dhcpv4.Modifier{generic(77, []byte("\x01a\x09b"))}, offer},
 		{"relay information of 0 octets", []dhcpv4.Modifier{generic(82, nil)}, offer},
+		{"relay information of 125 empty sub-options", []dhcpv4.Modifier{generic(82, bytes.Repeat([]byte{1, 0}, 125))}, offer},
 		{"relay information that is cut off", []dhcpv4.Modifier{generic(82, []byte{1, 200, 'a'})}, offer},
 		{"relay information of 255 octets", []dhcpv4.Modifier{generic(82, append([]byte{1, 253}, make([]byte, 253)...))}, offer},
 		{"link selection of 3 octets", []dhcpv4.Modifier{relayed, generic(82, []byte{5, 3, 1, 2, 3})}, offer},
@@ -98,10 +108,29 @@ classes:
 			c := w.client(byte(0x10+i), tt.says...)
 			if got := c.send(dhcpv4.MessageTypeDiscover); (got != nil) != (tt.want == offer) || got != nil && got.MessageType() != tt.want {
 				t.Errorf("answer %v, want %s", got, tt.want)
+			} else if got != nil && len(got.raw) > 576-28 {
+				t.Errorf("answer of %d octets, which not everyone takes (RFC 2131 section 2)", len(got.raw))
 			}
 		})
 	}
 	w.client(0xe0).gets()
+}
+
+// TestManySubOptions has as many sub-options in option 82 as a packet holds.
+func TestManySubOptions(t *testing.T) {
+	for name, tt := range map[string]struct {
+		value           []byte
+		circuit, remote string
+	}{
+		"empty ones before": {slices.Concat(bytes.Repeat([]byte{9, 0}, 1900), []byte("\x01\x01c\x02\x01r")), "c", "r"},
+		"the first counts":  {slices.Concat([]byte("\x01\x01c\x02\x01r"), bytes.Repeat([]byte("\x01\x01x\x02\x01y"), 600)), "c", "r"},
+		"cut off behind":    {slices.Concat([]byte("\x02\x01r"), bytes.Repeat([]byte{9, 0}, 1900), []byte{9, 200}), "", "r"},
+	} {
+		m := marksOf(&dhcpv4.DHCPv4{Options: dhcpv4.Options{dhcpv4.OptionRelayAgentInformation.Code(): tt.value}})
+		if m.CircuitID != tt.circuit || m.RemoteID != tt.remote {
+			t.Errorf("%s: circuit %q and remote %q, want %q and %q", name, m.CircuitID, m.RemoteID, tt.circuit, tt.remote)
+		}
+	}
 }
 
 // TestHostileRequests has options that a REQUEST lives on be wrong.

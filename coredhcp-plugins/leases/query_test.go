@@ -49,6 +49,11 @@ func TestHostname(t *testing.T) {
 		{"space", []dhcpv4.Modifier{host("my pc")}, "my-pc"},
 		{"hyphen in front", []dhcpv4.Modifier{host("-a")}, "a"},
 		{"not ASCII", []dhcpv4.Modifier{host("rönt")}, "r-nt"},
+		{"empty", []dhcpv4.Modifier{host("")}, ""},
+		{"control characters within", []dhcpv4.Modifier{host("ws\x1b[31m\r\n7")}, "ws-31m-7"},
+		{"control characters alone", []dhcpv4.Modifier{host("\x01\x7f\n")}, ""},
+		{"no UTF-8", []dhcpv4.Modifier{host("\xff\xfew\xc3\x28s")}, "w-s"},
+		{"not ASCII at all", []dhcpv4.Modifier{host("超音波")}, ""},
 		{"wildcard", []dhcpv4.Modifier{host("*")}, ""},
 		{"too long", []dhcpv4.Modifier{host("a123456789a123456789a123456789a123456789a123456789a123456789abcd")}, "a123456789a123456789a123456789a123456789a123456789a123456789abc"},
 	}
