@@ -5,6 +5,7 @@ import (
 	"context"
 	"hash/maphash"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,6 +48,12 @@ func TestDecode(t *testing.T) {
 			dhcpv4.Options{53: {1}, 12: []byte("abc")}, ""},
 		{"overload inside an overloaded field means nothing", with(raw(53, 1, 1, 52, 1, 1, 255), offBootFile, 52, 1, 2, 255),
 			dhcpv4.Options{53: {1}}, ""},
+
+		{"overload of both, each by the other", with(with(raw(53, 1, 1, 52, 1, 3, 255), offServerName, 52, 1, 1, 12, 1, 's'), offBootFile, 52, 1, 2, 12, 1, 'b'),
+			dhcpv4.Options{53: {1}, 12: []byte("bs")}, ""},
+		{"one option in three fields, each to its end", with(with(append(raw(53, 1, 1, 52, 1, 3, 77, 2, 1, 'a'), 255), offServerName, append([]byte{77, 62}, bytes.Repeat([]byte{'s'}, 62)...)...),
+			offBootFile, append([]byte{77, 126}, bytes.Repeat([]byte{'f'}, 126)...)...),
+			dhcpv4.Options{53: {1}, 77: slices.Concat([]byte("\x01a"), bytes.Repeat([]byte{'f'}, 126), bytes.Repeat([]byte{'s'}, 62))}, ""},
 
 		{"empty", nil, nil, "0 octets"},
 		{"short", raw()[:239], nil, "239 octets"},

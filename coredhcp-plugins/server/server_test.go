@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -168,6 +169,27 @@ func TestHostilePackets(t *testing.T) {
 	expectMetrics(t, s, map[string]float64{
 		`malformed_total`: 23, `received_total{type="discover"}`: 2, `panicked_total`: 1, `sent_total{type="offer"}`: 1, `answer_seconds_count`: 1,
 	})
+}
+
+// TestManySubOptions has a relay tell as many sub-options as a packet holds: all of
+// them come back, in the order in which they came (RFC 3046 section 2.2).
+func TestManySubOptions(t *testing.T) {
+	s := newServer(t, loopback("server_id: 192.0.2.2", registerFake(&fake{handle: func(_ context.Context, x *Exchange) Verdict {
+		x.Reply.YourIPAddr = ip("192.0.2.100")
+		return Continue
+	}})+":"))
+	runServer(t, s)
+	r := newRelay(t, s)
+	req := message(t, dhcpv4.MessageTypeDiscover, 1)
+	req.GatewayIPAddr = net.IPv4(127, 0, 0, 1)
+	value := append(bytes.Repeat([]byte{9, 0}, 1800), relayInformation...)
+	req.Options[optRelayAgent] = value
+	if _, err := r.conn.Write(req.ToBytes()); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.receive().Options[optRelayAgent]; !bytes.Equal(got, value) {
+		t.Errorf("%d octets came back, want the %d that were sent", len(got), len(value))
+	}
 }
 
 // TestOrder sends the packets of some clients without waiting for answers.
