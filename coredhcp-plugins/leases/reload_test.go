@@ -163,6 +163,16 @@ func TestReloadWithLeases(t *testing.T) {
 			r.becomes(a, lease.Released)
 			r.wantShown("ct1"+domain, addr("192.0.2.12"))
 		}},
+		{"a client becomes a device, and asks anew before it renews", func(t *testing.T, r *reloadable) {
+			c := r.client(0x10)
+			a := yours(c.gets())
+			r.change("devices:", "devices:\n  - {name: mr1, hardware-address: \"00:00:5e:00:53:10\", address: 192.0.2.30}")
+			if got := yours(c.gets(requested(a))); got != addr("192.0.2.30") {
+				t.Errorf("got %s, want its own address", got)
+			}
+			r.becomes(a, lease.Released) // for others
+			r.wantShown("mr1"+domain, addr("192.0.2.30"))
+		}},
 		{"a device is removed", func(t *testing.T, r *reloadable) {
 			c := r.client(0x01, hostName("scanner"))
 			a := yours(c.gets())
