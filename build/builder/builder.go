@@ -83,7 +83,10 @@ func Build(ctx context.Context, r Request) (err error) {
 	if err := w.resolve(ctx); err != nil {
 		return err
 	}
-	p, err := r.program(w)
+	if err := w.nameDirectives(ctx); err != nil {
+		return err
+	}
+	p, err := w.program()
 	if err != nil {
 		return err
 	}
@@ -160,10 +163,11 @@ type program struct {
 }
 
 // program chooses the plugins.
-func (r *Request) program(w *workspace) (*program, error) {
+func (w *workspace) program() (*program, error) {
+	r := w.request
 	var stock, ours []plugin
 	var err error
-	p := &program{request: *r, cgo: "0"}
+	p := &program{request: r, cgo: "0"}
 	switch r.Host {
 	case CoreDNS:
 		stock, err = readPluginCfg(w.hostDir)
@@ -177,7 +181,7 @@ func (r *Request) program(w *workspace) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.plugins, err = choose(*r, stock, ours); err != nil {
+	if p.plugins, err = choose(r, stock, ours); err != nil {
 		return nil, err
 	}
 	for _, plugin := range p.plugins {

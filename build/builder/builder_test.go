@@ -2,6 +2,7 @@ package builder
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,11 +15,11 @@ func TestParseModule(t *testing.T) {
 		want Module
 		err  string // part of the error; "": none
 	}{
-		{text: "example.org/greet", want: Module{Name: "greet", Package: "example.org/greet"}},
-		{text: "example.org/greet/v2@v2.1.0", want: Module{Name: "greet", Package: "example.org/greet/v2", Version: "v2.1.0"}},
-		{text: "example.org/plugins/sub/greet@main", want: Module{Name: "greet", Package: "example.org/plugins/sub/greet", Version: "main"}},
+		{text: "example.org/greet", want: Module{Package: "example.org/greet"}},
+		{text: "example.org/greet/v2@v2.1.0", want: Module{Package: "example.org/greet/v2", Version: "v2.1.0"}},
+		{text: "example.org/plugins/sub/greet@main", want: Module{Package: "example.org/plugins/sub/greet", Version: "main"}},
 		{text: "hello:example.org/coredns-greet@v1.0.0", want: Module{Name: "hello", Package: "example.org/coredns-greet", Version: "v1.0.0"}},
-		{text: "example.org/greet=../a@b=c:d", want: Module{Name: "greet", Package: "example.org/greet", Dir: "../a@b=c:d"}},
+		{text: "example.org/greet=../a@b=c:d", want: Module{Package: "example.org/greet", Dir: "../a@b=c:d"}},
 		{text: "", err: `plugin "": malformed import path`},
 		{text: "greet", err: `"greet" is no host name`},
 		{text: "/abs/greet", err: "malformed import path"},
@@ -70,6 +71,7 @@ func TestChoose(t *testing.T) {
 		"our module":      {Request{With: []Module{{Name: "dicomnam", Package: selfModule, Version: "v1.0.0"}}}, "cache dynupdate dicom hosts file"},
 		"unknown without": {Request{Without: []string{"erratik"}}, `without "erratik": there is no such plugin, expected one of cache, dicom, dynupdate, file, hosts`},
 		"without twice":   {Request{Without: []string{"file", "file"}}, `without "file": there is no such plugin, expected one of cache, dicom, dynupdate, hosts`},
+		"under two names": {Request{With: []Module{greet, {Name: "bye", Package: "example.org/greet"}}}, "cache dynupdate dicom greet bye hosts file"},
 		"name taken":      {Request{With: []Module{{Name: "file", Package: "example.org/file"}}}, "plugin example.org/file: the directive file is that of "},
 		"twice":           {Request{With: []Module{greet, greet}}, "plugin example.org/greet: is there already, as greet"},
 		"unknown moved":   {Request{Before: []Order{{"greet", "cache"}}}, "order greet=cache: there is no directive greet, expected one of "},
@@ -102,6 +104,73 @@ func TestChoose(t *testing.T) {
 	got, err := choose(Request{Host: CoreDHCP, Without: []string{"lease_time", "leases"}}, []plugin{{name: "leasetime"}, {name: "file"}}, []plugin{{name: "leases"}, {name: "ddns"}})
 	if err != nil || names(got) != "ddns, file" {
 		t.Errorf("CoreDHCP: %s, %v", names(got), err)
+	}
+}
+
+// Where plugins write their names, in CoreDNS's own and in others.
+func TestRegistered(t *testing.T) {
+	for source, want := range map[string]string{
+		`import "github.com/coredns/coredns/plugin"; func init() { plugin.Register("bye", setup) }`:                                           "bye",
+		`import "github.com/coredns/caddy"; func init() { caddy.RegisterPlugin("on", caddy.Plugin{Action: setup}) }`:                          "on",
+		"import p \"github.com/coredns/coredns/plugin\"; const (a = 1; name = `bye`); func init() { p.Register(name, setup) }":                "bye",
+		`import "github.com/coredns/coredns/plugin"; var ours = "bye"; func init() { plugin.Register(ours, a); plugin.Register("hello", b) }`: "bye hello",
+		`import "github.com/coredns/coredns/plugin"; func init() { for _, name := range names { plugin.Register(name, setup) } }`:             "",
+		`import "github.com/coredns/coredns/plugin"; func init() { plugin.Register("no name", setup); plugin.Error("bye", nil) }`:             "",
+		`import "example.org/plugin"; func init() { plugin.Register("bye", setup) }`:                                                          "",
+		`import "github.com/coredns/coredns/plugin"; func init() { plugin.Register("bye", setup`:                                              "",
+		`import "github.com/coredns/caddy"; func init() { caddy.RegisterPlugin() }`:                                                           "",
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "setup.go"), []byte("package bye\n\n"+source+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(registered(dir, []string{"gone.go", "setup.go"}), " "); got != want {
+			t.Errorf("%s: %q, want %q", source, got, want)
+		}
+	}
+}
+
+// Of CoreDNS's own plugins plugin.cfg says what is right.
+func TestRegisteredByCoreDNS(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", hostModules[CoreDNS]).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hostDir := strings.TrimSpace(string(out))
+	plugins, err := readPluginCfg(hostDir)
+	if err != nil || len(plugins) < 50 {
+		t.Fatalf("%d plugins, %v", len(plugins), err)
+	}
+	for _, p := range plugins {
+		own, ok := strings.CutPrefix(p.pkg, hostModules[CoreDNS]+"/")
+		if !ok {
+			continue
+		}
+		dir := filepath.Join(hostDir, own)
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, f := range files {
+			files[i] = filepath.Base(f)
+		}
+		files = slices.DeleteFunc(files, func(f string) bool { return strings.HasSuffix(f, "_test.go") })
+		if got := registered(dir, files); !slices.Equal(got, []string{p.name}) {
+			t.Errorf("%s registers %q, want %q", p.pkg, got, p.name)
+		}
+	}
+}
+
+func TestBase(t *testing.T) {
+	for pkg, want := range map[string]string{
+		"example.org/greet":            "greet",
+		"example.org/greet/v2":         "greet",
+		"example.org/plugins/v3/greet": "greet",
+		"gopkg.in/greet.v1":            "greet.v1",
+	} {
+		if got := base(pkg); got != want {
+			t.Errorf("%s: %s, want %s", pkg, got, want)
+		}
 	}
 }
 

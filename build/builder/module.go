@@ -15,7 +15,7 @@ import (
 
 // A Module is a plugin of a request: a package, and where its module comes from.
 type Module struct {
-	Name    string // CoreDNS: the directive. CoreDHCP: the package's last element
+	Name    string // CoreDNS: the directive; "": the one that the package registers
 	Package string // import path
 	Version string // a query of the go command; "": latest
 	Dir     string // a directory with the module, in place of a version; "": none
@@ -27,23 +27,18 @@ const moduleForm = "[NAME:]MODULE[/PACKAGE][@VERSION][=PATH]"
 
 // ParseModule reads [NAME:]MODULE[/PACKAGE][@VERSION][=PATH]. NAME:MODULE/PACKAGE
 // is how a line of CoreDNS's plugin.cfg is written, and the READMEs of plugins give
-// it. Without NAME it is the last element of the path, or the one before a major
-// version.
+// it.
 func ParseModule(text string) (Module, error) {
 	var m Module
 	rest, dir, local := strings.Cut(text, "=")
 	m.Dir = dir
 	rest, version, versioned := strings.Cut(rest, "@")
 	m.Version = version
-	if name, pkg, named := strings.Cut(rest, ":"); named {
-		m.Name, m.Package = name, pkg
-	} else {
-		m.Package = rest
-		m.Name = path.Base(rest)
-		if prefix, major, ok := module.SplitPathVersion(rest); ok && strings.HasPrefix(major, "/") {
-			m.Name = path.Base(prefix)
-		}
+	name, pkg, named := strings.Cut(rest, ":")
+	if !named {
+		name, pkg = "", rest
 	}
+	m.Name, m.Package = name, pkg
 	fail := func(format string, args ...any) (Module, error) {
 		return Module{}, fmt.Errorf("plugin %q: %s, expected %s", text, fmt.Sprintf(format, args...), moduleForm)
 	}
@@ -54,7 +49,7 @@ func ParseModule(text string) (Module, error) {
 		return fail("%q is no host name, with which the path of a module begins", first)
 	}
 	switch {
-	case !pluginName.MatchString(m.Name):
+	case named && !pluginName.MatchString(m.Name):
 		return fail("%q is no name", m.Name)
 	case versioned && m.Version == "":
 		return fail("no version after @")
@@ -73,6 +68,15 @@ func ParseOrder(text string) (Order, error) {
 		return Order{}, fmt.Errorf("order %q: expected NAME=NAME, the first of which stands directly before the second", text)
 	}
 	return Order{name, before}, nil
+}
+
+// base is what a package is called where nothing else says so: the last element of
+// its path, or the one before a major version.
+func base(pkg string) string {
+	if prefix, major, ok := module.SplitPathVersion(pkg); ok && strings.HasPrefix(major, "/") {
+		return path.Base(prefix)
+	}
+	return path.Base(pkg)
 }
 
 // in says whether a package belongs to a module.

@@ -87,7 +87,7 @@ func choose(r Request, stock, ours []plugin) ([]plugin, error) {
 		}
 		for _, p := range all {
 			switch {
-			case p.pkg == m.Package:
+			case p.pkg == m.Package && (r.Host == CoreDHCP || p.name == m.Name):
 				return nil, fmt.Errorf("plugin %s: is there already, as %s", m.Package, p.name)
 			case r.Host == CoreDNS && p.name == m.Name:
 				return nil, fmt.Errorf("plugin %s: the directive %s is that of %s; name the plugin's own by NAME:%s, or leave the other out", m.Package, m.Name, p.pkg, m.Package)

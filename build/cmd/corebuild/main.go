@@ -82,14 +82,14 @@ type flags struct {
 
 func corednsCommand() *cobra.Command {
 	f := &flags{request: builder.Request{Host: builder.CoreDNS}}
-	cmd := f.command("coredns", `  corebuild coredns --with github.com/coredns/alternate --output coredns
-  corebuild coredns --with pdsql:github.com/wenerme/coredns-pdsql --before pdsql=file --output coredns
+	cmd := f.command("coredns", `  corebuild coredns --with github.com/networkservicemesh/fanout@v1.11.4-0.20250612154940-e635d0cda3c4 --output coredns
+  corebuild coredns --with audit:example.org/coredns-audit --before audit=cache --output coredns
   corebuild coredns --with example.org/plugins/audit=../plugins --without erratic --output coredns`)
 	cmd.Long = `Build a CoreDNS.
 
-The directive of an added plugin is the last element of its path, or NAME, as in a
-line of plugin.cfg. It stands behind dicom, where plugins answer; one that looks at
-every query belongs further up: --before NAME=cache.`
+NAME is the directive of an added plugin, as in a line of plugin.cfg; without it, the
+one that the package registers. It stands behind dicom, where plugins answer; one
+that looks at every query belongs further up: --before NAME=cache.`
 	cmd.Flags().StringArrayVar(&f.before, "before", nil, "put the directive NAME directly before another: NAME=NAME")
 	cmd.Flags().StringVar(&f.request.HostVersion, "coredns", "", "version of CoreDNS, if not the one of dicomnam's go.mod")
 	return cmd
@@ -97,7 +97,7 @@ every query belongs further up: --before NAME=cache.`
 
 func coredhcpCommand() *cobra.Command {
 	f := &flags{request: builder.Request{Host: builder.CoreDHCP}}
-	cmd := f.command("coredhcp", `  corebuild coredhcp --with github.com/coredhcp/plugins/redis --output coredhcp
+	cmd := f.command("coredhcp", `  corebuild coredhcp --with example.org/dhcp/audit=../dhcp --output coredhcp
   corebuild coredhcp --without range --output coredhcp
   corebuild coredhcp --stock-server --output coredhcp`)
 	cmd.Long = `Build a CoreDHCP.
