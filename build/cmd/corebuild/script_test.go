@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ const patience = 30 * time.Second
 // CHECKOUT is this checkout. The modules of testdata/proxy come from a module proxy
 // on loopback, all others from where they always come from.
 func TestScripts(t *testing.T) {
+	fetched := fetch(t)
 	proxy := goproxytest.NewTestServer(t, "testdata/proxy", "")
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -58,10 +60,17 @@ func TestScripts(t *testing.T) {
 			e.Setenv("GOCACHE", known[0])
 			e.Setenv("GOPROXY", proxy.URL+","+known[1])
 			e.Setenv("GOMODCACHE", filepath.Join(e.WorkDir, "modcache"))
-			e.Setenv("GONOSUMDB", "example.org")
+			e.Setenv("GONOSUMDB", "*") // ours are in go.sum
+			e.Setenv("FANOUT", fanout)
 			e.Setenv("GOFLAGS", "-mod=mod")
 			e.Setenv("TMPDIR", tmp)
 			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "fetched" {
+				return false, fmt.Errorf("condition %q: expected fetched", cond)
+			}
+			return fetched, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"freeport": freePort,
@@ -71,6 +80,55 @@ func TestScripts(t *testing.T) {
 			"source":   source,
 		},
 	})
+}
+
+// fanout is a plugin that others have written, in a module that no go.mod of ours
+// requires.
+const fanout = "github.com/networkservicemesh/fanout@v1.11.4-0.20250612154940-e635d0cda3c4"
+
+// fetch gets that plugin, and what building it needs, from where modules come from
+// here. What the scripts have of it then does not depend on a network that comes and
+// goes. Without one false says that there is nothing to build.
+func fetch(t *testing.T) bool {
+	t.Helper()
+	checkout, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums, err := os.ReadFile(filepath.Join(checkout, "go.sum"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod": "module example.org/fetch\n\ngo 1.26.0\n\nrequire github.com/dicomnam/dicomnam v0.0.0\n\nreplace github.com/dicomnam/dicomnam => " + checkout + "\n",
+		"go.sum": string(sums),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pkg, _, _ := strings.Cut(fanout, "@")
+	for range 3 {
+		err = nil
+		for _, args := range [][]string{{"get", fanout}, {"list", "-mod=mod", "-deps", pkg}} {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+			cmd := exec.CommandContext(ctx, "go", args...)
+			cmd.Dir = dir
+			cmd.Env = append(os.Environ(), "GOWORK=off", "GONOSUMDB=*")
+			out, failed := cmd.CombinedOutput()
+			cancel()
+			if failed != nil {
+				err = fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), failed, out)
+				break
+			}
+		}
+		if err == nil {
+			return true
+		}
+	}
+	t.Logf("%s cannot be fetched here: what needs it is not run\n%v", fanout, err)
+	return false
 }
 
 // overlay makes a module cache in which all modules of another are and to which more
@@ -98,13 +156,22 @@ func overlay(dir, of, below string) error {
 	return nil
 }
 
-// freeport NAME... sets each variable to a port of 127.0.0.1.
+// freeport NAME... sets each variable to a port of 127.0.0.1, of UDP and of TCP.
 func freePort(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
-		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		ts.Check(err)
-		ts.Setenv(name, fmt.Sprint(c.LocalAddr().(*net.UDPAddr).Port))
-		ts.Check(c.Close())
+		for {
+			c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+			ts.Check(err)
+			defer c.Close() //nolint:errcheck // until all are found, so that they differ
+			l, err := net.Listen("tcp4", c.LocalAddr().String())
+			if errors.Is(err, syscall.EADDRINUSE) {
+				continue
+			}
+			ts.Check(err)
+			ts.Setenv(name, fmt.Sprint(c.LocalAddr().(*net.UDPAddr).Port))
+			ts.Check(l.Close())
+			break
+		}
 	}
 }
 
