@@ -162,7 +162,7 @@ func freePort(ts *testscript.TestScript, _ bool, args []string) {
 		for {
 			c, err := net.ListenPacket("udp4", "127.0.0.1:0")
 			ts.Check(err)
-			defer c.Close() //nolint:errcheck // until all are found, so that they differ
+			defer c.Close() // not before all are found, so that they differ
 			l, err := net.Listen("tcp4", c.LocalAddr().String())
 			if errors.Is(err, syscall.EADDRINUSE) {
 				continue
