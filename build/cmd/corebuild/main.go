@@ -90,8 +90,8 @@ func corednsCommand() *cobra.Command {
 NAME is the directive of an added plugin, as in a line of plugin.cfg; without it, the
 one that the package registers. It stands behind dicom, where plugins answer; one
 that looks at every query belongs further up: --before NAME=cache.`
-	cmd.Flags().StringArrayVar(&f.before, "before", nil, "put the directive NAME directly before another: NAME=NAME")
-	cmd.Flags().StringVar(&f.request.HostVersion, "coredns", "", "version of CoreDNS, if not the one of dicomnam's go.mod")
+	cmd.Flags().StringArrayVar(&f.before, "before", nil, "put one directive directly before another: `NAME=NAME`")
+	cmd.Flags().StringVar(&f.request.HostVersion, "coredns", "", "`VERSION` of CoreDNS, if not the one of dicomnam's go.mod")
 	return cmd
 }
 
@@ -105,7 +105,7 @@ func coredhcpCommand() *cobra.Command {
 An added package is one with a variable Plugin, as CoreDHCP's own have it. Which
 plugins run, and in which order, says config.yml.`
 	cmd.Flags().BoolVar(&f.request.StockServer, "stock-server", false, "use CoreDHCP's own server; what is then missing stands in the READMEs of leases, ntp and ddns")
-	cmd.Flags().StringVar(&f.request.HostVersion, "coredhcp", "", "version of CoreDHCP, if not the one of dicomnam's go.mod")
+	cmd.Flags().StringVar(&f.request.HostVersion, "coredhcp", "", "`VERSION` of CoreDHCP, if not the one of dicomnam's go.mod")
 	return cmd
 }
 
@@ -126,9 +126,9 @@ func (f *flags) command(use, example string) *cobra.Command {
 			return builder.Build(cmd.Context(), f.request)
 		},
 	}
-	cmd.Flags().StringArrayVar(&f.with, "with", nil, "add a plugin: [NAME:]MODULE[/PACKAGE][@VERSION][=PATH]")
-	cmd.Flags().StringArrayVar(&f.without, "without", nil, "leave a plugin out")
-	cmd.Flags().StringVarP(&f.request.Output, "output", "o", "", "the program to make (required)")
+	cmd.Flags().StringArrayVar(&f.with, "with", nil, "add a `PLUGIN`: [NAME:]MODULE[/PACKAGE][@VERSION][=PATH]")
+	cmd.Flags().StringArrayVar(&f.without, "without", nil, "leave out the plugin `NAME`")
+	cmd.Flags().StringVarP(&f.request.Output, "output", "o", "", "the program to make, a `FILE` (required)")
 	_ = cmd.MarkFlagRequired("output") // it was defined a line above
 	return cmd
 }

@@ -16,7 +16,7 @@ func TestExitCodes(t *testing.T) {
 		want string
 	}{
 		{"", exitOK, "Usage:"},
-		{"coredns --help", exitOK, "--before"},
+		{"coredns --help", exitOK, "--before NAME=NAME "},
 		{"coredns", exitUsage, `required flag(s) "output" not set`},
 		{"coredns greet --output " + out, exitUsage, `unknown command "greet"`},
 		{"coredns --with greet --output " + out, exitUsage, "is no host name"},
