@@ -137,6 +137,11 @@ func (r *Request) check() error {
 	if v := r.HostVersion; !semver.IsValid(v) && semver.IsValid("v"+v) {
 		return fmt.Errorf("%s %s: the versions of a Go module begin with v: expected v%[2]s", hostTitles[r.Host], v)
 	}
+	for _, m := range r.With {
+		if in(m.Package, hostModules[r.Host]) && m.Version != "" {
+			return fmt.Errorf("plugin %s@%s: it is part of %s, and so of the same version: expected none here", m.Package, m.Version, hostTitles[r.Host])
+		}
+	}
 	if r.Host == CoreDNS && r.StockServer {
 		return errors.New("a stock server is a choice for coredhcp alone")
 	}

@@ -185,7 +185,7 @@ func (p *program) verify(ctx context.Context, w *workspace, path string) error {
 			return fmt.Errorf("plugin %s: it has no directive %s; there is %s, so name it by %s:%s",
 				want.pkg, want.name, strings.Join(others, ", "), others[0], want.pkg)
 		}
-		return fmt.Errorf("plugin %s: it registers no directive %s, and no other", want.pkg, want.name)
+		return fmt.Errorf("plugin %s: it registers no directive %s", want.pkg, want.name)
 	}
 	return nil
 }

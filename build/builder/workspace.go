@@ -177,7 +177,7 @@ func (w *workspace) resolve(ctx context.Context) error {
 	}
 	get := []string{"get", host + "@" + w.version}
 	for _, m := range w.request.With {
-		if m.Dir == "" && !in(m.Package, selfModule) {
+		if m.Dir == "" && !in(m.Package, selfModule) && !in(m.Package, host) {
 			version := m.Version
 			if version == "" {
 				version = "latest"
