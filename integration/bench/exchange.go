@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -26,10 +27,11 @@ var (
 )
 
 const (
-	dhcpPool  = "10.1.0.0-10.16.255.255" // 1,048,576 addresses
-	dhcpPort  = 67
-	crowd     = 256     // exchanges at a time: enough that no server waits for clients
-	fillLimit = 900_000 // of the pool; the rest is for the measurements
+	dhcpPool     = "10.1.0.0-10.16.255.255"
+	dhcpPoolSize = 1_048_576
+	dhcpPort     = 67
+	crowd        = 256     // exchanges at a time: enough that no server waits for clients
+	fillLimit    = 900_000 // of the pool; the rest is for the measurements
 )
 
 // dhcpKinds are the DHCP servers. All give an unknown client an address of one
@@ -97,7 +99,7 @@ func (b *bench) wire(ctx context.Context) error {
 	if b.mode == lab.Loopback {
 		return errors.New("no network namespaces can be made here")
 	}
-	l, err := lab.New(lab.Config{Mode: b.mode, Server: dhcpServer, Dir: b.lab.Dir})
+	l, err := lab.New(lab.Config{Mode: b.mode, Server: dhcpServer, Dir: b.lab.Dir, Unrecorded: true})
 	if err != nil {
 		return err
 	}
@@ -245,13 +247,18 @@ func (b *bench) exchanges(ctx context.Context) error {
 			if i > 0 {
 				peer, say = compare(median(part.samples[leases.name]), got, part.goals[k.name]), ""
 			}
-			if got.lost > 0 {
-				say = fmt.Sprintf("%s %d lost (%.1f %%)", say, got.lost, 100*float64(got.lost)/float64(got.lost+len(got.latencies)))
-			}
-			b.add(part.what, k.name, got, peer, say)
+			b.add(part.what, k.name, got, peer, strings.TrimSpace(say+" "+lostOf(got)))
 		}
 	}
 	return nil
+}
+
+// lostOf says how many exchanges were lost, "" if none was.
+func lostOf(s *sample) string {
+	if s.lost == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d lost (%.1f %%)", s.lost, 100*float64(s.lost)/float64(s.lost+len(s.latencies)))
 }
 
 // held measures leases while many are held, and the start with them.
@@ -283,7 +290,8 @@ func (b *bench) held(ctx context.Context) error {
 				return got, err
 			}
 			measure := func() (*sample, error) {
-				load.duration, load.limit = b.duration, 0
+				// No more than there are addresses for.
+				load.duration, load.limit = b.duration, dhcpPoolSize-load.first-2*crowd
 				got, err := b.measure(ctx, s, func() (*sample, error) { return load.run(ctx) })
 				if err == nil {
 					load.first += len(got.latencies) + got.lost + crowd
@@ -305,9 +313,13 @@ func (b *bench) held(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			b.add("exchanges with "+thousands(few)+" leases held", k.name, before, "", "")
+			quiet := func(s *sample) string {
+				return strings.TrimSpace(fmt.Sprintf("at most %s ms without an ACK %s", ms(s.gap), lostOf(s)))
+			}
+			b.add("exchanges with "+thousands(few)+" leases held", k.name, before, "", quiet(before))
 			b.add("exchanges with "+thousands(count)+" leases held", k.name, after, "",
-				times(after.rate(), before.rate(), "0.9")+" of "+thousands(few)+fmt.Sprintf("; %.0f MB resident", float64(resident(s.PID()))/1e6))
+				times(after.rate(), before.rate(), "0.9")+" of "+thousands(few)+"; "+quiet(after)+
+					fmt.Sprintf("; %.0f MB resident", float64(resident(s.PID()))/1e6))
 			if err := s.Stop(); err != nil {
 				return err
 			}

@@ -54,7 +54,8 @@ type relayed struct {
 	start  time.Time
 	began  []time.Duration // by client, since start; what was answered with ACK, or lost, is done
 	done   []bool
-	oldest int // no client before it is open
+	oldest int           // no client before it is open
+	last   time.Duration // when the last was answered with ACK, since start
 	open   int
 	out    []ipv4.Message // to be sent
 	in     []ipv4.Message
@@ -188,6 +189,7 @@ func (r *relayed) take(m []byte, now time.Duration) {
 		r.done[n] = true
 		r.open--
 		r.sample.latencies = append(r.sample.latencies, now-r.began[n])
+		r.sample.gap, r.last = max(r.sample.gap, now-r.last), now
 	default:
 		r.done[n] = true
 		r.open--

@@ -23,6 +23,7 @@ type sample struct {
 	lost      int             // never answered
 	repeated  int             // requests that were sent again
 	drops     int             // of those, by the server's full buffer
+	gap       time.Duration   // the longest in which nothing succeeded, where it is known
 	cpu       time.Duration   // of the server
 	others    float64         // share of the machine that was neither the server's nor ours
 	sorted    bool
@@ -45,6 +46,7 @@ func (s *sample) merge(o *sample) {
 	s.lost += o.lost
 	s.repeated += o.repeated
 	s.drops += o.drops
+	s.gap = max(s.gap, o.gap)
 	s.cpu += o.cpu
 }
 

@@ -134,6 +134,23 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
+// Nobody listens on the wire of a lab that records nothing.
+func TestUnrecorded(t *testing.T) {
+	if recorded := testLab(t); recorded.wire.socket == nil {
+		t.Error("a lab does not listen on its wire")
+	}
+	l, err := New(Config{Mode: testMode, Server: testServer, Unrecorded: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.wire.socket != nil {
+		t.Error("an unrecorded lab listens on its wire")
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPanicComesUpInCaller(t *testing.T) {
 	n, err := newNamespace("test", false)
 	if err != nil {
