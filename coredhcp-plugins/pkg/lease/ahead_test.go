@@ -108,7 +108,7 @@ func TestAheadFails(t *testing.T) {
 	if ans.Kind != Ack || c == nil {
 		t.Fatal(ans.Kind, c)
 	}
-	failed := make(chan error)
+	failed := make(chan error, 1) // it may be called back at once, here
 	c.Then(func(err error) { failed <- err })
 	if err := <-failed; err == nil {
 		t.Error("called back without an error")
