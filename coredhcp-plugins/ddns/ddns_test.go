@@ -152,7 +152,7 @@ func TestLeaseBecomesName(t *testing.T) {
 		select {
 		case m := <-updates:
 			names = append(names, m.Ns[0].Header().Name)
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("no update after those of %v", names)
 		}
 	}

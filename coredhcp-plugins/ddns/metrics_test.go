@@ -36,7 +36,7 @@ func TestMetrics(t *testing.T) {
 		if s := r.worker.Stats(); s.Unanswered > 0 {
 			break
 		}
-		if time.Since(begin) > 10*time.Second {
+		if time.Since(begin) > time.Minute {
 			t.Fatal("nothing was tried")
 		}
 	}

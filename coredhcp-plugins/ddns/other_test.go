@@ -74,7 +74,7 @@ func TestStockCoreDHCP(t *testing.T) {
 			if got := m.Ns[0].Header().Name; got != want {
 				t.Errorf("update of %s, want %s", got, want)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("no update of %s", want)
 		}
 	}

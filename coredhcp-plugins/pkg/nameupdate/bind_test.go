@@ -202,13 +202,13 @@ func TestBIND(t *testing.T) {
 			{"wrong secret", "has another secret for key hmac-sha256.dhcp.example.org.", testKey(t, "hmac-sha256.dhcp.example.org", "hmac-sha256", "AAAA")},
 			{"wrong algorithm", "does not know key hmac-sha256.dhcp.example.org.", testKey(t, "hmac-sha256.dhcp.example.org", "hmac-sha512", secret)},
 		} {
-			c := &client{server: n.addr, key: tt.key, timeout: time.Second, tries: 1}
+			c := &client{server: n.addr, key: tt.key, timeout: patience, tries: 1}
 			o := apply(t.Context(), zonesOf(c), change(host("pc1"), "192.0.2.101", clientA), time.Hour)
 			if o.err == nil || !strings.Contains(o.err.Error(), tt.want) {
 				t.Errorf("%s: got %v", tt.name, o.err)
 			}
 		}
-		c := &client{server: n.addr, timeout: time.Second, tries: 1}
+		c := &client{server: n.addr, timeout: patience, tries: 1}
 		o := apply(t.Context(), zonesOf(c), change(host("pc1"), "192.0.2.101", clientA), time.Hour)
 		if o.err == nil || !strings.Contains(o.err.Error(), "REFUSED") {
 			t.Errorf("no key: got %v", o.err)
@@ -221,7 +221,7 @@ func TestBIND(t *testing.T) {
 func TestWorkerWithBIND(t *testing.T) {
 	n := startNamed(t)
 	q := newFakeQueue()
-	w := New(Config{Routes: []Route{{".", []string{n.addr}}}, Keys: []ZoneKey{{".", n.keys["hmac-sha256"]}}, Timeout: 100 * time.Millisecond}, q)
+	w := New(Config{Routes: []Route{{".", []string{n.addr}}}, Keys: []ZoneKey{{".", n.keys["hmac-sha256"]}}, Timeout: 2 * time.Second}, q)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
@@ -230,7 +230,7 @@ func TestWorkerWithBIND(t *testing.T) {
 		for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 			if _, _, d := q.state(); d == done {
 				return
-			} else if time.Since(start) > 20*time.Second {
+			} else if time.Since(start) > 2*patience {
 				t.Fatalf("%d of %d changes are done: %+v", d, done, w.Stats())
 			}
 		}
@@ -245,7 +245,7 @@ func TestWorkerWithBIND(t *testing.T) {
 	}
 	down := func() bool { s := w.Stats(); return s.Down() }
 	for start := time.Now(); !down(); time.Sleep(10 * time.Millisecond) {
-		if time.Since(start) > 10*time.Second {
+		if time.Since(start) > patience {
 			t.Fatal("the outage is not noticed")
 		}
 	}

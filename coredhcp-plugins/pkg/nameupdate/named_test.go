@@ -3,6 +3,7 @@ package nameupdate
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -122,10 +123,10 @@ func (n *named) start(t testing.TB) {
 	}
 	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		m := new(dns.Msg).SetQuestion("2.0.192.in-addr.arpa.", dns.TypeSOA)
-		if r, _, err := (&dns.Client{Timeout: 100 * time.Millisecond}).Exchange(m, n.addr); err == nil && r.Rcode == dns.RcodeSuccess {
+		if r, _, err := (&dns.Client{Timeout: time.Second}).Exchange(m, n.addr); err == nil && r.Rcode == dns.RcodeSuccess {
 			return
 		}
-		if time.Since(start) > 10*time.Second {
+		if time.Since(start) > patience {
 			n.kill()
 			t.Fatalf("named does not answer:\n%s", n.output)
 		}
@@ -138,14 +139,17 @@ func (n *named) kill() {
 	_ = n.cmd.Wait()
 }
 
+// freePort is a port that nothing listens to by UDP or TCP, below those that the
+// kernel gives to clients, one of which could take it before its server.
 func freePort(t testing.TB) int {
 	t.Helper()
+	const lowest, above = 10_000, 32_768
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		port := lowest + rand.IntN(above-lowest)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		port := l.Addr().(*net.TCPAddr).Port
 		p, err := net.ListenPacket("udp", l.Addr().String())
 		_ = l.Close()
 		if err == nil {
@@ -158,7 +162,7 @@ func freePort(t testing.TB) int {
 }
 
 func (n *named) client(algorithm string) *client {
-	return &client{server: n.addr, key: n.keys[algorithm], timeout: 2 * time.Second, tries: 3}
+	return &client{server: n.addr, key: n.keys[algorithm], timeout: patience, tries: 3}
 }
 
 // records returns what stands at the name, without TTLs, sorted.

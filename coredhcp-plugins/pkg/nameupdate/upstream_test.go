@@ -282,7 +282,7 @@ func tcpServer(t *testing.T, key tsigkey.Key) (addr string, connections func() i
 func TestTCPInstead(t *testing.T) {
 	key := testKey(t, "dhcp.example.org", "hmac-sha256", secret)
 	addr, connections := tcpServer(t, key)
-	c := &client{server: addr, key: key, timeout: 5 * time.Second, tries: 2}
+	c := &client{server: addr, key: key, timeout: patience, tries: 2}
 	for range 50 {
 		r, err := c.exchange(t.Context(), update())
 		if err != nil || r.Rcode != success {
@@ -316,7 +316,7 @@ func TestTCPInstead(t *testing.T) {
 func TestTCPClosedByServer(t *testing.T) {
 	key := testKey(t, "dhcp.example.org", "hmac-sha256", secret)
 	addr, connections := tcpServer(t, key)
-	c := &client{server: addr, key: key, timeout: 5 * time.Second, tries: 2}
+	c := &client{server: addr, key: key, timeout: patience, tries: 2}
 	for n := range 3 {
 		if _, err := c.exchange(t.Context(), update()); err != nil {
 			t.Fatal(err)
