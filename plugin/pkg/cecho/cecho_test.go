@@ -153,7 +153,7 @@ func TestEcho(t *testing.T) {
 				}
 				closeWell(c)
 			})
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			r, err := (&Client{}).Echo(ctx, address, "CALLED AE")
 			if tt.want == "" {
@@ -260,7 +260,7 @@ func TestTimeIsBounded(t *testing.T) {
 			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer in time") {
 				t.Errorf("%v", err)
 			}
-			if took := time.Since(begin); took > 5*time.Second {
+			if took := time.Since(begin); took > 30*time.Second {
 				t.Errorf("it took %s", took)
 			}
 		})
@@ -284,7 +284,7 @@ func TestTimeIsBounded(t *testing.T) {
 			_, _ = c.Write(pdu(pduData, value(1, 3, echoRSP(0))))
 			_, _ = io.Copy(io.Discard, c)
 		})
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if _, err := (&Client{}).Echo(ctx, address, "A"); err != nil {
 			t.Errorf("an answer without release: %v", err)
@@ -320,13 +320,7 @@ func TestTimeIsBounded(t *testing.T) {
 		}
 	})
 	t.Run("closed port", func(t *testing.T) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		address := l.Addr().String()
-		l.Close()
-		if _, err := (&Client{}).Echo(t.Context(), address, "A"); err == nil || !strings.Contains(err.Error(), "connecting: ") {
+		if _, err := (&Client{}).Echo(t.Context(), "127.0.0.1:1", "A"); err == nil || !strings.Contains(err.Error(), "connecting: ") {
 			t.Errorf("%v", err)
 		}
 	})
@@ -350,9 +344,9 @@ func FuzzEcho(f *testing.F) {
 			_, _ = there.Write(said)
 			there.Close()
 		}()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		_ = here.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = here.SetDeadline(time.Now().Add(time.Minute))
 		var r Result
 		a := &association{conn: here}
 		_, err := a.echo(ctx, &r, time.Now(), "A", "B")

@@ -12,8 +12,10 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"maps"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -40,7 +42,15 @@ func program(t *testing.T, name, pkg string) string {
 // listens. The arguments are made for its port.
 func serve(t *testing.T, path string, args func(port string) []string) (host, port string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// Below the ports that the kernel gives to clients, one of which could take it meanwhile.
+	const lowest, above = 10_000, 32_768
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+mathrand.IntN(above-lowest)))
+	for range 100 {
+		if err == nil {
+			break
+		}
+		l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+mathrand.IntN(above-lowest)))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +76,7 @@ func serve(t *testing.T, path string, args func(port string) []string) (host, po
 			t.Logf("%s:\n%s", path, log.String())
 		}
 	})
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if c, err := net.Dial("tcp", net.JoinHostPort(host, port)); err == nil {
 			c.Close()
 			return host, port
@@ -84,8 +94,8 @@ func serve(t *testing.T, path string, args func(port string) []string) (host, po
 // echoscu asks what the client asks, and reports whether it is content.
 func echoscu(t *testing.T, calling, called, host, port string, more ...string) bool {
 	t.Helper()
-	args := append([]string{"-to", "10", "-ta", "10", "-td", "10", "-aet", calling, "-aec", called}, more...)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	args := append([]string{"-to", "60", "-ta", "60", "-td", "60", "-aet", calling, "-aec", called}, more...)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, program(t, "echoscu", "dcmtk"), append(args, host, port)...).CombinedOutput()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
@@ -97,7 +107,7 @@ func echoscu(t *testing.T, calling, called, host, port string, more ...string) b
 // want echoes, and compares the verdict with that of echoscu.
 func want(t *testing.T, c *Client, called, host, port, wanted string, more ...string) Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	r, err := c.Echo(ctx, net.JoinHostPort(host, port), called)
 	switch {
