@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -57,15 +58,20 @@ func expectMetrics(t testing.TB, s *Server, want map[string]float64) {
 	}
 }
 
-// freePort returns an address that nobody listens on.
+// freePort returns an address that nobody listens on. Its port is below those that
+// the kernel gives to clients, one of which could take it before its server.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const lowest, above = 10_000, 32_768
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+rand.IntN(above-lowest)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
 func get(t testing.TB, url string) (status int, body string) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -370,10 +371,10 @@ func TestDHCPv6(t *testing.T) {
 	if err != nil {
 		t.Skipf("no IPv6 on the loopback interface: %v", err)
 	}
-	port := probe.LocalAddr().(*net.UDPAddr).Port
 	if err := probe.Close(); err != nil {
 		t.Fatal(err)
 	}
+	port := int(netip.MustParseAddrPort(freePort(t)).Port())
 	s := newServer(t, fmt.Sprintf("server6:\n  listen: '[::1]:%d'\n  plugins:\n    - server_id: LL 00:00:5e:00:53:02\n", port)+loopback("server_id: 192.0.2.2"))
 	stop := runServer(t, s)
 	conn, err := net.DialUDP("udp6", nil, &net.UDPAddr{IP: net.IPv6loopback, Port: port})

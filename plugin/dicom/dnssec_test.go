@@ -3,6 +3,7 @@ package dicom
 import (
 	"crypto/ecdsa"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"path/filepath"
@@ -55,13 +56,15 @@ func (z *signedZone) delv(t *testing.T, s *server, name, typ string) string {
 }
 
 // freePort is a port that nothing listens to by UDP or TCP: delv takes one for
-// both.
+// both. It is below those that the kernel gives to clients, one of which could take
+// it before its server.
 func freePort(t *testing.T) int {
 	t.Helper()
+	const lowest, above = 10_000, 32_768
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+rand.IntN(above-lowest)))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		c, err := net.ListenPacket("udp", l.Addr().String())
 		l.Close()

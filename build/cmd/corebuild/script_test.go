@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -156,18 +156,22 @@ func overlay(dir, of, below string) error {
 	return nil
 }
 
-// freeport NAME... sets each variable to a port of 127.0.0.1, of UDP and of TCP.
+// freeport NAME... sets each variable to a port of 127.0.0.1, of UDP and of TCP, below
+// those that the kernel gives to clients, one of which could take it before its server.
 func freePort(ts *testscript.TestScript, _ bool, args []string) {
+	const lowest, above = 10_000, 32_768
 	for _, name := range args {
 		for {
-			c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-			ts.Check(err)
-			defer c.Close() // not before all are found, so that they differ
-			l, err := net.Listen("tcp4", c.LocalAddr().String())
-			if errors.Is(err, syscall.EADDRINUSE) {
+			address := fmt.Sprint("127.0.0.1:", lowest+rand.IntN(above-lowest))
+			c, err := net.ListenPacket("udp4", address)
+			if err != nil {
 				continue
 			}
-			ts.Check(err)
+			defer c.Close() // not before all are found, so that they differ
+			l, err := net.Listen("tcp4", address)
+			if err != nil {
+				continue
+			}
 			ts.Setenv(name, fmt.Sprint(c.LocalAddr().(*net.UDPAddr).Port))
 			ts.Check(l.Close())
 			break
