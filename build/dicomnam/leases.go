@@ -99,7 +99,7 @@ func historyCommand() *cobra.Command {
 		Long: `Show the clients that had an address, the newest first: the one that has it now,
 and those that had it before, of which coredhcp keeps a bounded number. Each line
 is one client's time on the address, from START to UNTIL; STATE is active, or how
-it ended.
+it ended: "renamed" where the client went on under another name.
 ` + aboutOutput,
 		Example: "  dicomnam history 192.0.2.11",
 		Args:    addressArg,

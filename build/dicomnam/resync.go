@@ -18,16 +18,18 @@ func resyncCommand() *cobra.Command {
 		Use:   "resync",
 		Short: "Have DNS told the names of all leases again",
 		Long: `Have coredhcp tell DNS again what it is to show of every active lease, the newest
-first: after a zone was lost, or was restored from a backup. It goes on in the
-background, as fast as DNS answers; the command returns when it is certain to
-happen, also if coredhcp ends meanwhile. Names that are right already stay as they
-are. 'dicomnam leases' shows what is still waiting.`,
+first, and that the names of those before them are gone, as far as 'dicomnam
+history' knows of them: after a zone was lost, or was restored from a backup. It
+goes on in the background, as fast as DNS answers; the command returns when it is
+certain to happen, also if coredhcp ends meanwhile. Names that are right already
+stay as they are, and names are removed only where the client's DHCID record stands
+beside them. 'dicomnam leases' shows what is still waiting.`,
 		Example: "  dicomnam resync\n  dicomnam resync --network radiology",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return ask(cmd, &s, control.Resync, n, func(w io.Writer) printer[control.Resynced] {
 				return line[control.Resynced](func(r control.Resynced) error {
-					_, err := fmt.Fprintf(w, "%d leases\n", r.Leases)
+					_, err := fmt.Fprintf(w, "%d leases, %d names of ended ones\n", r.Leases, r.Ended)
 					return err
 				})
 			})

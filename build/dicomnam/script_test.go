@@ -153,7 +153,7 @@ func answerResync(_ context.Context, args json.RawMessage, send func(any) error)
 		return err
 	}
 	if n.Network == "" {
-		return send(control.Resynced{Leases: 7})
+		return send(control.Resynced{Leases: 7, Ended: 5})
 	}
 	return send(control.Resynced{Leases: 3})
 }

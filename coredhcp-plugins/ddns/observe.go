@@ -122,6 +122,6 @@ func (d *DDNS) resync(ctx context.Context, args json.RawMessage, send func(any) 
 	if err != nil {
 		return err
 	}
-	d.log.Info("DNS is told everything again by an administrator", "network", n.Network, "leases", told)
-	return send(control.Resynced{Leases: told})
+	d.log.Info("DNS is told everything again by an administrator", "network", n.Network, "leases", told.Leases, "ended", told.Ended)
+	return send(control.Resynced{Leases: told.Leases, Ended: told.Ended})
 }

@@ -80,8 +80,8 @@ func (l *Leases) resync(ctx context.Context, args json.RawMessage, send func(any
 	if err != nil {
 		return err
 	}
-	l.log.Info("DNS is told everything again by an administrator", "network", n.Network, "leases", told)
-	return send(control.Resynced{Leases: told})
+	l.log.Info("DNS is told everything again by an administrator", "network", n.Network, "leases", told.Leases, "ended", told.Ended)
+	return send(control.Resynced{Leases: told.Leases, Ended: told.Ended})
 }
 
 func hasNetwork(s *site.Site, name string) bool {

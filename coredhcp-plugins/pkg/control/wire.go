@@ -53,6 +53,7 @@ type Network struct {
 // Resynced is the answer of Resync.
 type Resynced struct {
 	Leases int `json:"leases"` // of which DNS is told again
+	Ended  int `json:"ended"`  // names of those before them, of which DNS is told again that they are gone
 }
 
 // Directory are the arguments of Backup, and its answer.

@@ -82,7 +82,7 @@ func (s State) String() string {
 	return "unknown"
 }
 
-var stateNames = []string{Offered: "offered", Active: "active", Expired: "expired", Released: "released", Declined: "declined", Conflict: "conflict"}
+var stateNames = []string{Offered: "offered", Active: "active", Expired: "expired", Released: "released", Declined: "declined", Conflict: "conflict", Renamed: "renamed"}
 
 // String names the answer in lower case.
 func (k Kind) String() string {

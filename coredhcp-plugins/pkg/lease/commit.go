@@ -122,9 +122,9 @@ func (m *Manager) changeRemoval(key string, r *removal) {
 	m.setRemoval(key, r)
 }
 
-// setRemoval also counts the removals of names that clients chose.
+// setRemoval also counts the removals of names that clients have just chosen.
 func (m *Manager) setRemoval(key string, r *removal) {
-	if old := m.removals[key]; old != nil && !old.owned {
+	if old := m.removals[key]; old != nil && old.counts() {
 		if m.chosen[old.addr]--; m.chosen[old.addr] == 0 {
 			delete(m.chosen, old.addr)
 		}
@@ -134,7 +134,7 @@ func (m *Manager) setRemoval(key string, r *removal) {
 		return
 	}
 	m.removals[key] = r
-	if !r.owned {
+	if r.counts() {
 		m.chosen[r.addr]++
 	}
 }

@@ -432,7 +432,13 @@ func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 		r.published, r.version = false, m.version
 		r.shows |= n.directions(r.owned)
 	}
-	if b.state != 0 && (!same || b.state != Active) && m.tellPast(b, w.t) {
+	switch {
+	case b.state != 0 && (!same || b.state != Active):
+		if m.tellPast(b, w.t) {
+			r.events++
+		}
+	case b.name != "" && b.name != r.name:
+		m.tellEnd(b, Renamed, w.t.el, w.t)
 		r.events++
 	}
 	if r.name != "" && !r.published {

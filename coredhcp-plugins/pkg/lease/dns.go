@@ -1,9 +1,5 @@
 package lease
 
-import (
-	"context"
-)
-
 // What DNS is to show of a lease follows from its name and from what its network says (NamePolicy), which a reload may
 // change; what DNS may show is part of the lease on disk. Where the two differ, now or after a restart, the lease waits
 // for DNS like one that is new. So a change of the policy is carried out on leases that are held, and nothing is left
@@ -125,38 +121,4 @@ func (m *Manager) renamed(t moment) *group {
 		return nil
 	}
 	return m.submit(true)
-}
-
-// Resync has DNS told again, the newest first, what it is to show of every lease of a network, of all if that is "":
-// for a zone that was lost. It returns when that is on stable storage, and how many leases these are.
-func (m *Manager) Resync(ctx context.Context, network string) (leases int, err error) {
-	list, err := m.collect(func(b *binding) bool {
-		n := m.conf.networkOf(b.addr)
-		return network == "" || n != nil && n.Name == network
-	})
-	if err != nil {
-		return 0, err
-	}
-	for len(list) > 0 {
-		g, err := func() (*group, error) {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			if m.closed {
-				return nil, ErrClosed
-			}
-			var told int
-			if list, told = m.tellAgain(list, true, m.now()); told == 0 {
-				return nil, nil
-			}
-			leases += told
-			return m.submit(true), nil
-		}()
-		if err == nil && g != nil {
-			err = g.wait(ctx)
-		}
-		if err != nil {
-			return leases, err
-		}
-	}
-	return leases, nil
 }

@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -249,33 +248,6 @@ func TestModeChangeFreesConflict(t *testing.T) {
 	z.want(f, fmt.Sprintf("ws1=%v %v=ws1", second, second))
 	if s := f.NameStats(); s != (NameStats{}) {
 		t.Errorf("%+v", s)
-	}
-}
-
-// TestResync loses the zones, and has them filled again.
-func TestResync(t *testing.T) {
-	f, z := open(t, testConfig()), newZones()
-	f.get(query(client(0xc1), link))
-	f.get(named(1, "ws1", link))
-	f.get(named(2, "ws2", link2))
-	f.get(query(client(3), link2)) // has no name
-	z.converge(f)
-	before := z.String()
-	z.forward, z.reverse = map[string]fakeName{}, map[netip.Addr]string{}
-	if n, err := f.Resync(context.Background(), "cardiology"); err != nil || n != 1 {
-		t.Fatal(n, err)
-	}
-	z.want(f, "ws2=198.51.100.10 198.51.100.10=ws2")
-	if n, err := f.Resync(context.Background(), ""); err != nil || n != 3 {
-		t.Fatal(n, err)
-	}
-	f.reopen(testConfig()) // nothing is forgotten
-	z.want(f, before)
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Resync(context.Background(), ""); err == nil {
-		t.Error("resynced what is closed")
 	}
 }
 

@@ -211,7 +211,7 @@ func decodeEvent(value []byte) (storedEvent, error) {
 	s.device = d.text("device", math.MaxUint8)
 	s.name = d.text("name", math.MaxUint8)
 	d.end()
-	d.expect(s.state > Active && s.state <= Conflict, "state %d: expected %d to %d", s.state, Expired, Conflict)
+	d.expect(s.state > Active && s.state <= Renamed, "state %d: expected %d to %d", s.state, Expired, Renamed)
 	return s, d.err
 }
 
@@ -223,7 +223,11 @@ type removal struct {
 	version uint64
 	owned   bool
 	shows   Directions // that DNS may show
+	again   bool       // of what was removed before (see Resync), as far as is known: it is not on disk
 }
+
+// counts says whether the removal is one of those that maxRemovals bounds.
+func (r *removal) counts() bool { return !r.owned && !r.again }
 
 // key is the removal's key on disk and in Manager.removals.
 func (r *removal) key() string { return removalKey(r.name, r.addr, r.client.key()) }

@@ -8,8 +8,8 @@ import (
 )
 
 // The present of an address is its binding. Its past is on disk alone: when a client's time on it is over, that is written
-// as one event in the batch that ends it. So an ACK of an address that is free, and a renewal, write no event, and history
-// takes no memory but the count of events in the binding.
+// as one event in the batch that ends it, and so is its time under a name that it gives up. So an ACK of an address that is
+// free, and a renewal, write no event, and history takes no memory but the count of events in the binding.
 //
 // An address has a ring of maxEvents places on disk, and an event takes the place of the one maxEvents before it; nothing
 // has to be looked for to keep the bound. Each event has its number, which tells it from what an earlier round, or a

@@ -77,7 +77,7 @@ func (f *fixture) check() {
 	}
 	chosen := map[netip.Addr]int{}
 	for _, r := range f.removals {
-		if !r.owned {
+		if r.counts() {
 			chosen[r.addr]++
 		}
 	}

@@ -185,6 +185,7 @@ const (
 	Released State = 3 // the client gave it back, or took another one; free
 	Declined State = 4 // somebody else uses the address; it rests until Expires, or until nothing else is left
 	Conflict State = 5 // as Declined, found out before any client got the address; Client is who uses it, if that is known
+	Renamed  State = 6 // of an Event alone: the client goes on under another name
 )
 
 // Lease says who holds, or last held, an address.
@@ -205,11 +206,11 @@ type Lease struct {
 	Version     uint64 // changes whenever what DNS shall show changes
 }
 
-// Event is one client's time on one address. Renewals extend it; it does not change any more once State is not Active.
+// Event is one client's time on one address, under one name if it has any. Renewals extend it; it does not change any more once State is not Active.
 type Event struct {
 	Address netip.Addr
 	Time    time.Time // when the client got the address
-	State   State     // Active while it holds it, then how it ended: Expired, Released or Declined; Conflict: it was found there
+	State   State     // Active while it holds it, then how it ended: Expired, Released, Declined or Renamed; Conflict: it was found there
 	Client  Client
 	Device  string    // name of the site's device that the client was; "" if none
 	Name    string    // FQDN that DNS was to show last; "" if none
