@@ -48,6 +48,7 @@ type DDNS struct {
 	stop   context.CancelFunc
 	lines  *server.Limited // about leases that could not be noted
 
+	unnoted atomic.Uint64           // see noted
 	running atomic.Pointer[running] // nil before Start
 }
 

@@ -21,6 +21,7 @@ var (
 	oldest    = desc("oldest_change_seconds", "How long the oldest change waits that is no conflict; 0: none waits.")
 	conflicts = desc("conflicts", "Leases whose name is somebody else's at present.")
 	inFlight  = desc("changes_in_flight", "Changes of a name that are worked on.")
+	unnoted   = desc("unnoted_total", "Leases of other plugins that could not be noted; their replies were sent all the same.")
 	serverUp  = desc("server_up", "Whether a server answers and takes the key, as far as is known: 1 or 0.", "server")
 )
 
@@ -34,7 +35,7 @@ func (d *DDNS) register(host *server.Host) error {
 
 // Describe is for prometheus.
 func (metrics) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{updates, waiting, oldest, conflicts, inFlight, serverUp} {
+	for _, d := range []*prometheus.Desc{updates, waiting, oldest, conflicts, inFlight, unnoted, serverUp} {
 		descs <- d
 	}
 }
@@ -51,6 +52,7 @@ func (m metrics) Collect(c chan<- prometheus.Metric) {
 	} {
 		c <- prometheus.MustNewConstMetric(updates, prometheus.CounterValue, float64(v), result)
 	}
+	c <- prometheus.MustNewConstMetric(unnoted, prometheus.CounterValue, float64(m.d.unnoted.Load()))
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		c <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -56,11 +57,17 @@ func (d *DDNS) observe(ctx context.Context, x *server.Exchange, reply *dhcpv4.DH
 		return
 	}
 	q := lease.Query{Client: clientOf(x.Request), Hostname: hostname(x.Request), ServerID: x.ServerID}
-	// The answer does not wait for the disk where it can be helped; what a power cut takes, the next renewal brings back.
-	q.Ahead = func(c *lease.Commit) {
-		if x.Holds() {
-			x.Hold(c)
+	// The reply is another plugin's promise: it leaves when its name is safe, or else a moment later all the same. What is
+	// lost of the name then, the next renewal brings back.
+	if x.Holds() {
+		q.Ahead = func(c *lease.Commit) {
+			c.Then(func(err error) { d.noted(q.Client, err) })
+			x.Hold(passing{c})
 		}
+	} else {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, longestHold)
+		defer cancel()
 	}
 	var err error
 	switch t := x.Request.MessageType(); {
@@ -77,9 +84,31 @@ func (d *DDNS) observe(ctx context.Context, x *server.Exchange, reply *dhcpv4.DH
 		}
 		err = r.leases.Note(ctx, q, a, reply.IPAddressLeaseTime(lease.Infinite))
 	}
+	d.noted(q.Client, err)
+}
+
+// noted counts and logs what could not be noted.
+func (d *DDNS) noted(c lease.Client, err error) {
 	if err != nil {
-		d.lines.Log(d.log.Error, "a lease was not noted, its name is not in DNS", "client", q.Client, "error", err)
+		d.unnoted.Add(1)
+		d.lines.Log(d.log.Error, "what another plugin gave was not noted: DNS follows at the client's next renewal", "client", c, "error", err)
 	}
+}
+
+// longestHold is how long the reply of another plugin waits for the database of names.
+const longestHold = time.Second
+
+// passing has a reply wait for a commit, but not be lost with it.
+type passing struct{ commit server.Commit }
+
+// Then is for server.Commit.
+func (p passing) Then(f func(error)) {
+	leave := sync.OnceFunc(func() { f(nil) })
+	late := time.AfterFunc(longestHold, leave)
+	p.commit.Then(func(error) {
+		late.Stop()
+		leave()
+	})
 }
 
 func clientOf(r *dhcpv4.DHCPv4) lease.Client {
