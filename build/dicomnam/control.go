@@ -74,7 +74,7 @@ func (s *server) explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("no control socket at %s: is coredhcp running with --control %s?", s.path, s.path)
+		return fmt.Errorf("no control socket at %s: is coredhcp running with --control %s? (CoreDHCP's own server has none)", s.path, s.path)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("permission denied for %s: only root and the user that coredhcp runs as may use it", s.path)
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -17,7 +17,6 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
-	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/nameupdate"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
@@ -79,7 +78,10 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 		d.log.Warn("everyone on this machine can read the keys; expected mode 0640", "file", a.keys)
 	}
 	if a.database != "" {
-		host.OnControl(control.Resync, d.resync)
+		records := server.Records{Manager: func() *lease.Manager { return d.running.Load().leases }, Site: d.site, Log: d.log}
+		for command, h := range records.Commands() {
+			host.OnControl(command, h)
+		}
 	}
 	return d, d.register(host)
 }

@@ -2,7 +2,6 @@ package ddns
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
@@ -11,7 +10,6 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/miekg/dns"
 
-	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
 	"github.com/dicomnam/dicomnam/plugin/pkg/site"
@@ -139,18 +137,4 @@ func hostname(r *dhcpv4.DHCPv4) string {
 	}
 	label, _, _ := strings.Cut(strings.TrimRight(name, "\x00"), ".")
 	return label
-}
-
-// resync answers control.Resync where leases does not.
-func (d *DDNS) resync(ctx context.Context, args json.RawMessage, send func(any) error) error {
-	var n control.Network
-	if err := control.Decode(args, &n); err != nil {
-		return err
-	}
-	told, err := d.running.Load().leases.Resync(ctx, n.Network)
-	if err != nil {
-		return err
-	}
-	d.log.Info("DNS is told everything again by an administrator", "network", n.Network, "leases", told.Leases, "ended", told.Ended)
-	return send(control.Resynced{Leases: told.Leases, Ended: told.Ended})
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
 	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 )
 
@@ -30,7 +31,7 @@ func (l *Leases) plan(_ context.Context, args json.RawMessage, send func(any) er
 			kept++
 			return nil
 		}
-		told := told(b)
+		told := server.Told(b)
 		return send(control.Fate{Lease: &told, Refused: o.Refused, NewDevice: o.Device, NewName: o.Name})
 	})
 	if err != nil {
