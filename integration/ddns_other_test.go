@@ -5,10 +5,15 @@ package integration
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
+	"github.com/dicomnam/dicomnam/integration/lab"
 )
 
 // CoreDHCP's own allocators give the addresses, in our server. Names follow from what they answer, over kills too.
@@ -77,9 +82,103 @@ func TestNamesOfOtherAllocators(t *testing.T) {
 			n.start()
 			n.startDNS()
 			await("after releases, and both killed")
+			// The control socket tells of them, though another plugin gave them.
+			n.converge(patience)
+			leases, err := told[control.Lease](timeout(t, patience), n, control.Leases, control.Filter{State: control.Active})
+			if err != nil || len(leases) != len(w.clients)-4 {
+				t.Fatalf("%d leases, %v", len(leases), err)
+			}
+			for _, l := range leases {
+				if l.DNS != "shown" || l.Expires == nil || l.Client.HardwareAddress == "" || l.Network != "radiology" {
+					t.Errorf("%+v", l)
+				}
+			}
+			if past, err := told[control.Event](timeout(t, patience), n, control.History, control.Address{Address: leases[0].Address}); err != nil || len(past) == 0 {
+				t.Errorf("history %+v, %v", past, err)
+			}
 			if files, err := filepath.Glob(filepath.Join(dir, "names", "*")); err != nil || len(files) == 0 {
 				t.Errorf("the database: %q, %v", files, err)
 			}
 		})
+	}
+}
+
+// The database of names is on a disk that is full. Clients get their leases all the same, the log says what is missing, and
+// with space again DNS follows.
+func TestNamesOfOtherAllocatorsDiskFull(t *testing.T) {
+	t.Parallel()
+	if mode == lab.Loopback {
+		t.Skipf("no file systems can be mounted here: %s", strings.Join(reasons, "; "))
+	}
+	n := newNameServers(t, rand.Uint64())
+	dir := n.lab.Dir
+	if err := os.Mkdir(filepath.Join(dir, "disk"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	disk, err := n.lab.NewDisk(filepath.Join(dir, "disk"), diskSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, disk, diskSpace)
+	n.on = disk.Namespace
+	n.write("config.yml", fmt.Sprintf(`server4:
+  listen: [%q]
+  plugins:
+    - server_id: 192.0.2.2
+    - lease_time: 1h
+    - file: %[2]s/static.txt
+    - ddns: site=%[2]s/site.yaml server=%[3]s keys=%[4]s key=%[5]s database=%[2]s/disk/names
+`, n.address, dir, n.at, n.keys, namesKey))
+	w := n.workers[0]
+	static := ""
+	for i, c := range w.clients {
+		static += fmt.Sprintf("%s 192.0.2.%d\n", c.mac, 10+i)
+	}
+	n.write("static.txt", static)
+	n.startDNS()
+	n.start()
+	get := func(c *dhcpClient) {
+		t.Helper()
+		var err error
+		if c.held.IsValid() {
+			err = w.keep(timeout(t, patience), c, true)
+		} else {
+			err = w.get(timeout(t, patience), c)
+		}
+		if err != nil {
+			t.Fatalf("%v\n%s", err, n.process.Tail(20))
+		}
+	}
+	for _, c := range w.clients[:6] {
+		get(c)
+	}
+	n.converge(patience)
+	fill(t, disk, 0)
+	acks := 0
+	for ; lines(n.process, "was not noted") == 0; acks++ {
+		if acks > 200_000 {
+			t.Fatal("the disk is full, and all is noted")
+		}
+		get(w.clients[acks%6])
+	}
+	for _, c := range w.clients { // half of them are new
+		get(c)
+	}
+	t.Logf("%d ACKs on the full disk before the first was not noted", acks)
+	empty(t, disk)
+	want := len(w.clients)
+	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		for _, c := range w.clients {
+			get(c)
+		}
+		if leases, err := told[control.Lease](t.Context(), n, control.Leases, control.Filter{State: control.Active}); err == nil && len(leases) == want {
+			break
+		}
+		if time.Since(begin) > patience {
+			t.Fatalf("there is space, and leases are not noted\n%s", n.process.Tail(20))
+		}
+	}
+	if names, _ := n.converge(patience); names != want {
+		t.Errorf("%d names, want %d", names, want)
 	}
 }

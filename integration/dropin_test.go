@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -253,6 +254,19 @@ func newNetworkOf(t *testing.T, l *lab.Lab, programs map[string]string) *radiolo
 	return n
 }
 
+// stockCoreDHCP is CoreDHCP's own server with its plugins and ours.
+var stockCoreDHCP = sync.OnceValues(func() (string, error) {
+	if err := goBuild("../build/cmd/corebuild", "corebuild"); err != nil {
+		return "", err
+	}
+	stock := filepath.Join(scratch, "stock-coredhcp")
+	out, err := goRun(".", "env", "CGO_ENABLED=1", filepath.Join(scratch, "corebuild"), "coredhcp", "--stock-server", "--output", stock)
+	if err == nil && !strings.Contains(out, "server   CoreDHCP's own") {
+		err = fmt.Errorf("built from %q", out)
+	}
+	return stock, err
+})
+
 // CoreDHCP's own server leases by our plugins to a real client, whose names follow.
 func TestStockCoreDHCP(t *testing.T) {
 	t.Parallel()
@@ -260,17 +274,9 @@ func TestStockCoreDHCP(t *testing.T) {
 	if err := lab.Udhcpc.Check(); err != nil {
 		t.Skip(err)
 	}
-	if err := goBuild("../build/cmd/corebuild", "corebuild"); err != nil {
-		t.Fatal(err)
-	}
-	stock := filepath.Join(scratch, "stock-coredhcp")
-	// Without range nothing needs the C compiler.
-	out, err := goRun(".", filepath.Join(scratch, "corebuild"), "coredhcp", "--stock-server", "--without", "range", "--output", stock)
+	stock, err := stockCoreDHCP()
 	if err != nil {
 		t.Fatal(err)
-	}
-	if !strings.Contains(out, "server   CoreDHCP's own") {
-		t.Errorf("built from %q", out)
 	}
 	l := newLab(t)
 	n := newNetworkOf(t, l, map[string]string{"coredhcp": stock})
@@ -286,6 +292,66 @@ func TestStockCoreDHCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, n, lab.Absent, names(t, radiology.CT1.Host, got)...)
+}
+
+// CoreDHCP's own server leases by its own range to a real client. Its name follows, over kills of both servers, and until
+// the lease is over.
+func TestStockCoreDHCPNames(t *testing.T) {
+	t.Parallel()
+	needsModules(t)
+	if err := lab.Udhcpc.Check(); err != nil {
+		t.Skip(err)
+	}
+	stock, err := stockCoreDHCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLab(t)
+	n := newNetworkOf(t, l, map[string]string{"coredhcp": stock})
+	config := fmt.Sprintf(`server4:
+  listen: ["%%%s"]
+  plugins:
+    - server_id: 192.0.2.2
+    - netmask: 255.255.255.0
+    - lease_time: 15s
+    - range: %[2]s/leases.sqlite3 192.0.2.100 192.0.2.199 15s
+    - ddns: site=%[3]s server=%[4]s keys=%[5]s key=%[6]s database=%[2]s/names
+`, lab.Link, l.Dir, n.Site, n.DNS, n.Keys, radiology.Key)
+	if err := os.WriteFile(n.Config, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Start(timeout(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	client, got := lease(t, l, lab.Udhcpc, radiology.Guest(0x31, "reading7"))
+	questions := names(t, "reading7."+radiology.Domain, got)
+	await(t, n, lab.Present, questions...)
+
+	n.DNSServer.Kill()
+	<-n.DNSServer.Done()
+	n.DHCPServer.Kill()
+	<-n.DHCPServer.Done()
+	if err := n.Start(timeout(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Renew(timeout(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	await(t, n, lab.Present, questions...)
+
+	client.Kill()
+	n.DHCPServer.Kill() // what is left to be done is found in the database
+	<-n.DHCPServer.Done()
+	if err := n.StartDHCP(timeout(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	r := n.Resolver()
+	defer r.Close()
+	for _, q := range questions {
+		if _, _, err := r.Await(timeout(t, 2*patience), q.name, q.qtype, lab.Absent); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // The example that comes with CoreDHCP runs as it is: both protocols, every plugin
