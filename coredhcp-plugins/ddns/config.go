@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -16,7 +17,7 @@ import (
 	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
 )
 
-const usage = "ddns: site=PATH keys=PATH key=[ZONE=]NAME... [server=[ZONE=]HOST[:PORT][,...]...] [resolver=HOST[:PORT][,...]] [database=DIR]"
+const usage = "ddns: site=PATH keys=PATH key=[ZONE=]NAME... [server=[ZONE=]HOST[:PORT][,...]...] [resolver=HOST[:PORT][,...]] [min-ttl=TIME] [max-ttl=TIME] [database=DIR]"
 
 // maxServers bounds the servers that stand for one zone.
 const maxServers = 8
@@ -27,7 +28,11 @@ type arguments struct {
 	routes               []nameupdate.Route
 	keyNames             []zoneKey
 	resolvers            []string
+	minTTL, maxTTL       time.Duration
 }
+
+// longestTTL bounds the TTL of records: longer ones are not kept by resolvers (RFC 8767 section 4).
+const longestTTL = 7 * 24 * time.Hour
 
 // zoneKey is the name of the key for a zone and those below it.
 type zoneKey struct{ zone, key string }
@@ -65,7 +70,7 @@ func parse(args []string) (*arguments, error) {
 		}
 		a.routes = append(a.routes, nameupdate.Route{Zone: zone, Servers: servers})
 	}
-	values, err := server.Args(rest, "site", "server", "keys", "key", "resolver", "database")
+	values, err := server.Args(rest, "site", "server", "keys", "key", "resolver", "min-ttl", "max-ttl", "database")
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +87,24 @@ func parse(args []string) (*arguments, error) {
 		if a.resolvers, err = hosts(v); err != nil {
 			return nil, fmt.Errorf("resolver=%s: %w", v, err)
 		}
+	}
+	a.minTTL, a.maxTTL = nameupdate.MinTTL, nameupdate.MaxTTL
+	for _, bound := range []struct {
+		name string
+		d    *time.Duration
+	}{{"min-ttl", &a.minTTL}, {"max-ttl", &a.maxTTL}} {
+		v, given := values[bound.name]
+		if !given {
+			continue
+		}
+		d, err := time.ParseDuration(v)
+		if err != nil || d < time.Second || d > longestTTL || d%time.Second != 0 {
+			return nil, fmt.Errorf("%s=%s: expected whole seconds from 1s to %s, as in %[1]s=5m", bound.name, v, longestTTL)
+		}
+		*bound.d = d
+	}
+	if a.minTTL > a.maxTTL {
+		return nil, fmt.Errorf("min-ttl: expected at most max-ttl, found %s and %s", a.minTTL, a.maxTTL)
 	}
 	return &a, nil
 }

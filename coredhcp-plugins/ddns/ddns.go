@@ -13,6 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -20,6 +23,8 @@ import (
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/nameupdate"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
+	"github.com/dicomnam/dicomnam/plugin/pkg/dhcpopt"
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
 )
 
@@ -67,7 +72,7 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 		return nil, err
 	}
 	d := &DDNS{args: a, host: host, log: host.Logger(name), lines: server.NewLimited()}
-	d.config = nameupdate.Config{Routes: a.routes, Logger: d.log}
+	d.config = nameupdate.Config{Routes: a.routes, TTL: nameupdate.TTLWithin(a.minTTL, a.maxTTL), Logger: d.log}
 	if d.config.Keys, err = a.zoneKeys(); err != nil {
 		return nil, err
 	}
@@ -86,17 +91,39 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 	return d, d.register(host)
 }
 
-// resolvers are asked for the servers of zones that the arguments name none for:
-// those of the arguments, else this host's.
+// resolvers are asked for the servers of zones that the arguments name none for: those of the arguments, else those that
+// this host resolves names with, else those that the site's clients do.
 func (d *DDNS) resolvers() ([]string, error) {
 	if len(d.args.resolvers) > 0 || d.args.everywhere() {
 		return d.args.resolvers, nil
 	}
 	list, err := nameupdate.SystemResolvers()
-	if err != nil {
-		return nil, fmt.Errorf("%w; expected resolver=HOST or server=HOST:PORT", err)
+	if err == nil {
+		return list, nil
 	}
+	if list = siteResolvers(d.site.Current()); len(list) == 0 {
+		return nil, fmt.Errorf("%w; expected resolver=HOST or server=HOST:PORT, or domain-name-servers in the site file", err)
+	}
+	d.log.Info("the site's domain-name-servers are asked for the primaries of zones", "resolvers", list, "because", err)
 	return list, nil
+}
+
+// siteResolvers are the domain-name-servers of a site file, those for every network first.
+func siteResolvers(s *site.Site) []string {
+	var list []string
+	add := func(o *site.Options) {
+		for octets := range slices.Chunk(o.Values[dhcpopt.Code(dhcpv4.OptionDomainNameServer.Code())], net.IPv4len) {
+			a, _ := netip.AddrFromSlice(octets)
+			if h := net.JoinHostPort(a.String(), "53"); len(list) < maxServers && !slices.Contains(list, h) {
+				list = append(list, h)
+			}
+		}
+	}
+	add(&s.Options)
+	for i := range s.Networks {
+		add(&s.Networks[i].Options)
+	}
+	return list
 }
 
 // Start begins to update DNS. The leases plugin stands before this one, or

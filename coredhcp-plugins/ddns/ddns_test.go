@@ -12,6 +12,7 @@ import (
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
+	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
 )
 
@@ -75,6 +76,11 @@ func TestArguments(t *testing.T) {
 		{"an empty key", append(good(), "key="), "key has no value"},
 		{"no key", good("key="+keyName, ""), "key= is missing"},
 		{"a resolver", good("server=", "resolver="), ""},
+		{"bounds of the TTL", append(good(), "min-ttl=1m", "max-ttl=1h30m"), ""},
+		{"the least TTL over the greatest", append(good(), "min-ttl=25h"), "expected at most max-ttl, found 25h0m0s and 24h0m0s"},
+		{"a TTL of nothing", append(good(), "min-ttl=0s"), "min-ttl=0s: expected whole seconds from 1s to 168h0m0s"},
+		{"a TTL that is no time", append(good(), "max-ttl=3600"), "max-ttl=3600: expected whole seconds"},
+		{"a TTL that nobody keeps", append(good(), "max-ttl=169h"), "max-ttl=169h: expected whole seconds"},
 		{"a resolver that is none", good("server=192.0.2.2:53", "resolver=a..b"), "resolver=a..b"},
 		{"a server without a host", good("192.0.2.2:53", ":53"), "expected HOST or HOST:PORT"},
 		{"a port that is none", good(":53", ":dns"), "expected HOST:PORT"},
@@ -230,5 +236,42 @@ func TestSettings(t *testing.T) {
 	}
 	if s, err := ParseSettings(strings.Fields("site=s keys=k key=2.0.192.in-addr.arpa=reverse.example.org.")); err != nil || s.Key("example.org.") != "" || s.Servers("example.org.") != nil {
 		t.Errorf("%v, %v", s, err)
+	}
+}
+
+// The site's domain-name-servers are those for every network first, each once.
+func TestSiteResolvers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "site.yaml")
+	for content, want := range map[string]string{
+		"networks: [{name: a, subnet: 192.0.2.0/24}]\n": "",
+		"options: {domain-name-servers: [192.0.2.53, 198.51.100.53]}\nnetworks:\n" +
+			"  - {name: a, subnet: 192.0.2.0/24, options: {domain-name-servers: [198.51.100.53, 203.0.113.53]}}\n": "192.0.2.53:53 198.51.100.53:53 203.0.113.53:53",
+	} {
+		if err := os.WriteFile(path, []byte("domain: imaging.example.org\n"+content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, _, err := site.Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(siteResolvers(s), " "); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// Bounds of the TTL reach the records.
+func TestTTL(t *testing.T) {
+	keys, _ := keyFile(t)
+	d, err := New(strings.Fields("site="+siteFile(t, "")+" server=192.0.2.2 keys="+keys+" key="+keyName+" min-ttl=1m max-ttl=1h"), new(server.Host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for leaseTime, want := range map[time.Duration]time.Duration{
+		time.Minute: time.Minute, time.Hour: 20 * time.Minute, 12 * time.Hour: time.Hour, lease.Infinite: time.Hour, 0: time.Hour,
+	} {
+		if got := d.(*DDNS).config.TTL(leaseTime); got != want {
+			t.Errorf("the TTL of a lease of %s is %s, want %s", leaseTime, got, want)
+		}
 	}
 }

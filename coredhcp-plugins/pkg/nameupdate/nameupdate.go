@@ -81,11 +81,18 @@ const (
 // TTL is the TTL of the records of a lease: a third of the lease time, but at
 // least MinTTL (RFC 4702 section 5) and at most MaxTTL, which an infinite lease
 // (zero, less, or lease.Infinite) gets too.
-func TTL(leaseTime time.Duration) time.Duration {
+func TTL(leaseTime time.Duration) time.Duration { return boundTTL(leaseTime, MinTTL, MaxTTL) }
+
+// TTLWithin is TTL with other bounds.
+func TTLWithin(least, most time.Duration) func(leaseTime time.Duration) time.Duration {
+	return func(leaseTime time.Duration) time.Duration { return boundTTL(leaseTime, least, most) }
+}
+
+func boundTTL(leaseTime, least, most time.Duration) time.Duration {
 	if leaseTime <= 0 {
-		return MaxTTL
+		return most
 	}
-	return min(max(leaseTime/3, MinTTL), MaxTTL)
+	return min(max(leaseTime/3, least), most)
 }
 
 // New returns a Worker that makes DNS equal to what q asks for. It does nothing
