@@ -34,9 +34,9 @@ var typedCases = map[string]typedCase{
 	},
 	"isns": { // RFC 4174
 		value:      "00:07:00:0d:00:03:00:00:00:03:c0:00:02:07:c0:00:02:08:c0:00:02:09",
-		dhcpdType:  "{ unsigned integer 16, unsigned integer 16, unsigned integer 16, unsigned integer 32, ip-address, ip-address, ip-address }",
+		dhcpdType:  "{ unsigned integer 16, unsigned integer 16, unsigned integer 16, unsigned integer 32, ip-address,ip-address,ip-address }",
 		dhcpdValue: "7 13 3 3 192.0.2.7 192.0.2.8 192.0.2.9",
-		keaType:    "uint16, uint16, uint16, uint32, ipv4-address, ipv4-address, ipv4-address",
+		keaType:    "uint16,uint16,uint16,uint32,ipv4-address,ipv4-address,ipv4-address",
 		keaValue:   "7, 13, 3, 3, 192.0.2.7, 192.0.2.8, 192.0.2.9",
 		tshark: []string{ // bit by bit, with the reserved ones of each field
 			"1", "1", "1", "0x0000", "1", "0", "1", "1", "0", "0", "0x0000", "1", "1", "0", "0", "0x0000", "1", "1", "0", "0", "0", "0", "0", "0x0000",
@@ -86,7 +86,7 @@ var typedCases = map[string]typedCase{
 		value:      "00:18:68:74:74:70:73:3a:2f:2f:73:7a:74:70:2e:65:78:61:6d:70:6c:65:2e:6f:72:67",
 		dhcpdType:  "{ unsigned integer 16, text }",
 		dhcpdValue: `24 "https://sztp.example.org"`,
-		keaType:    "uint16, string",
+		keaType:    "uint16,string",
 		keaValue:   "24, https://sztp.example.org",
 	},
 	"geoloc": { // RFC 6225
@@ -95,7 +95,7 @@ var typedCases = map[string]typedCase{
 	},
 	"rdnss-selection": { // RFC 6731
 		value:      "01:c0:00:02:07:c0:00:02:08:07:65:78:61:6d:70:6c:65:03:6f:72:67:00",
-		dhcpdType:  "{ unsigned integer 8, ip-address, ip-address, domain-list }",
+		dhcpdType:  "{ unsigned integer 8, ip-address,ip-address, domain-list }",
 		dhcpdValue: `1 192.0.2.7 192.0.2.8 "example.org"`,
 		keaName:    "rdnss-selection",
 		keaValue:   "1, 192.0.2.7, 192.0.2.8, example.org",
@@ -110,14 +110,14 @@ var typedCases = map[string]typedCase{
 	"v4-dots-address": { // RFC 8973 section 5.2.2
 		dhcpdType:  "array of ip-address",
 		dhcpdValue: "192.0.2.7, 192.0.2.8",
-		keaType:    "ipv4-address, ipv4-address",
+		keaType:    "ipv4-address,ipv4-address",
 		keaValue:   "192.0.2.7, 192.0.2.8",
 	},
 	"v4-pcp-server": { // RFC 7291; of two addresses tshark 4.0 loses its way
 		value:      "04:c0:00:02:07",
 		dhcpdType:  "{ unsigned integer 8, ip-address }",
 		dhcpdValue: "4 192.0.2.7",
-		keaType:    "uint8, ipv4-address",
+		keaType:    "uint8,ipv4-address",
 		keaValue:   "4, 192.0.2.7",
 	},
 	"v4-portparams": { // RFC 7618: the ports of which the first eight bits behind six others are 52
@@ -142,7 +142,7 @@ var typedCases = map[string]typedCase{
 	},
 	"v4-dnr": { // RFC 9463: one resolver, which speaks DNS over TLS
 		value:    "00:21:00:01:11:03:64:6e:73:07:65:78:61:6d:70:6c:65:03:6f:72:67:00:04:c0:00:02:07:00:01:00:04:03:64:6f:74",
-		keaType:  "uint16, uint16, uint8, fqdn, uint8, ipv4-address, uint16, uint16, uint8, string",
+		keaType:  "uint16,uint16,uint8,fqdn,uint8,ipv4-address,uint16,uint16,uint8,string",
 		keaValue: "33, 1, 17, dns.example.org, 4, 192.0.2.7, 1, 4, 3, dot",
 	},
 	"pxelinux-magic": { // RFC 5071
@@ -164,14 +164,14 @@ var typedCases = map[string]typedCase{
 		value:      "00:02:08:00:c6:33:64:00:18:00:00",
 		dhcpdType:  "{ unsigned integer 8, unsigned integer 8, unsigned integer 8, unsigned integer 8, ip-address, unsigned integer 8, unsigned integer 8, unsigned integer 8 }",
 		dhcpdValue: "0 2 8 0 198.51.100.0 24 0 0",
-		keaType:    "uint8, uint8, uint8, uint8, ipv4-address, uint8, uint8, uint8",
+		keaType:    "uint8,uint8,uint8,uint8,ipv4-address,uint8,uint8,uint8",
 		keaValue:   "0, 2, 8, 0, 198.51.100.0, 24, 0, 0",
 	},
 	"virtual-subnet-selection": { // RFC 6607: by name
 		value:      "00:72:61:64:69:6f:6c:6f:67:79",
 		dhcpdType:  "{ unsigned integer 8, text }",
 		dhcpdValue: `0 "radiology"`,
-		keaType:    "uint8, string",
+		keaType:    "uint8,string",
 		keaValue:   "0, radiology",
 	},
 }

@@ -33,15 +33,15 @@ func makeFor(dir string) error {
 	if os.Geteuid() != 0 {
 		return nil // whoever makes it later is its owner
 	}
-	info, err := os.Stat(dir)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	parent := filepath.Dir(dir)
 	if err := makeFor(parent); err != nil {
 		return err
 	}
-	if info, err = os.Stat(parent); err != nil {
+	info, err := os.Stat(parent)
+	if err != nil {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
