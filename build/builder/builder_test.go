@@ -174,6 +174,42 @@ func TestBase(t *testing.T) {
 	}
 }
 
+// A checkout is found from anywhere inside it, and no other module is taken for one.
+func TestFindCheckout(t *testing.T) {
+	dir := t.TempDir()
+	checkout := filepath.Join(dir, "checkout")
+	for sub, text := range map[string]string{
+		"other/deep":         "module example.org/other\n",
+		"checkout":           "module " + selfModule + "\n",
+		"checkout/docs":      "",
+		"checkout/a/tools":   "module " + selfModule + "/tools\n",
+		"checkout/a/tools/b": "",
+	} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if text == "" {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, sub, "go.mod"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for sub, want := range map[string]string{
+		"other/deep": "", "other": "", "checkout": checkout, "checkout/docs": checkout, "checkout/a/tools/b": checkout,
+	} {
+		if got, err := findCheckout(filepath.Join(dir, sub)); err != nil || got != want {
+			t.Errorf("%s: %q, %v, want %q", sub, got, err, want)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "other", "go.mod"), []byte("module"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := findCheckout(filepath.Join(dir, "other")); err == nil || !strings.Contains(err.Error(), "no module statement") {
+		t.Errorf("a go.mod without a module: %v", err)
+	}
+}
+
 func TestReadPluginCfg(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "plugin", "metrics"), 0o700); err != nil {
