@@ -27,8 +27,8 @@ With --config and --corefile the configuration of coredhcp and of coredns is com
 with it, and with each other where both are given: that the zones hold the domain and
 the networks, that both read the same site file and the same keys, that the key of ddns
 may change what it has to and is sent where coredns listens, and that no address of a
-server is that of a device. Each is checked as far as dicomnam is concerned; what
-else stands there is for the servers to judge.`,
+server is that of a device. Of dicom, leases, ntp and ddns what they do not take is
+told too; what else stands there is for the servers to judge.`,
 		Example: "  dicomnam check site.yaml\n" +
 			"  dicomnam check /etc/dicomnam/site.yaml --config /etc/dicomnam/config.yml --corefile /etc/dicomnam/Corefile",
 		Args: cobra.ExactArgs(1),

@@ -12,6 +12,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/ddns"
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/leases"
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/ntp"
 	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
 )
@@ -109,6 +111,13 @@ func (c *dhcpConfig) plugin(name string) (*usedPlugin, int) {
 	return nil, -1
 }
 
+// checkArgs are what our plugins say of arguments; updates says it of those of ddns.
+var checkArgs = map[string]func([]string) error{
+	"leases": leases.CheckArgs,
+	"ntp":    ntp.CheckArgs,
+	"ddns":   func([]string) error { return nil },
+}
+
 // check compares with the site.
 func (c *dhcpConfig) check(f *findings, s *site.Site) {
 	leases, first := c.plugin("leases")
@@ -121,10 +130,9 @@ func (c *dhcpConfig) check(f *findings, s *site.Site) {
 	for i := range c.plugins {
 		p := &c.plugins[i]
 		name := p.name.text
-		switch name {
-		case "leases", "ntp", "ddns":
-		default:
-			continue
+		argsOf := checkArgs[name]
+		if argsOf == nil {
+			continue // the plugin of somebody else
 		}
 		if seen[name] {
 			f.errorf(p.at(), "%s stands twice", name)
@@ -133,11 +141,10 @@ func (c *dhcpConfig) check(f *findings, s *site.Site) {
 		if leases != nil && name != "leases" && i < first && (name != "ddns" || !alone) {
 			f.errorf(p.at(), "%s stands before leases, and works on what that gives: put it behind", name)
 		}
-		if path := p.arg("site"); path == "" {
-			if name != "ddns" { // of which it was told
-				f.errorf(p.at(), "%s: site= is missing", name)
-			}
-		} else if !sameFile(path, s.File) {
+		if err := argsOf(p.args); err != nil {
+			f.errorf(p.at(), "%s: %v", name, err)
+		}
+		if path := p.arg("site"); path != "" && !sameFile(path, s.File) {
 			f.warnf(p.at(), "%s reads the site file %s, which is not the one that is checked, %s", name, path, s.File)
 		}
 	}

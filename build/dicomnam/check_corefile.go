@@ -33,7 +33,11 @@ type dnsBlock struct {
 	tsig   bool
 	files  []word // of keys
 	keys   []word // names of those that stand in the Corefile itself
+	others []word // properties that dicom does not take, or not twice
 }
+
+// properties are those of dicom, which itself knows what their arguments may be.
+var properties = []string{"site", "file", "database", "backup", "allow", "max_records", "max_bytes", "max_update_records"}
 
 // allow is one rule: key, name and types.
 type allow struct {
@@ -75,9 +79,15 @@ func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dn
 		zones = append(zones, z...)
 		b.ports = append(b.ports, port)
 	}
-	for _, line := range statements(tokens) {
+	seen := map[string]bool{}
+	for i, line := range statements(tokens) {
 		args := line[1:]
-		switch line[0].Text {
+		property := line[0].Text
+		if i > 0 && (!slices.Contains(properties, property) || seen[property] && property != "allow") {
+			b.others = append(b.others, at(line[0]))
+		}
+		seen[property] = i > 0
+		switch property {
 		case "dicom":
 			for _, a := range args {
 				z, _ := zonesOf(a.Text)
@@ -88,7 +98,7 @@ func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dn
 				continue
 			}
 			w := at(args[0])
-			if line[0].Text == "site" {
+			if property == "site" {
 				b.site = &w
 			} else {
 				b.store = &w
@@ -162,6 +172,13 @@ func (c *dnsConfig) check(f *findings, s *site.Site) {
 	var zones []string
 	for i := range c.blocks {
 		b := &c.blocks[i]
+		for _, w := range b.others {
+			if w.text == "dicom" || slices.Contains(properties, w.text) {
+				f.errorf(w, "dicom: %s stands twice", w.text)
+			} else {
+				f.errorf(w, "dicom: unknown property %q, expected one of %s", w.text, strings.Join(properties, ", "))
+			}
+		}
 		if b.site == nil {
 			continue
 		}

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,6 +53,72 @@ func TestCheckExamples(t *testing.T) {
 				t.Errorf("check: %v\n%s%s", err, stdout, stderr)
 			}
 		})
+	}
+}
+
+// The configurations of an example agree with its site file, and with each other.
+func TestCheckExampleConfigurations(t *testing.T) {
+	folders, err := fs.Glob(examples.Files, "*/site.yaml")
+	if err != nil || len(folders) == 0 {
+		t.Fatalf("examples: %v, %v", folders, err)
+	}
+	for _, name := range folders {
+		folder := path.Dir(name)
+		t.Run(folder, func(t *testing.T) {
+			dir := t.TempDir()
+			args := []string{"check", filepath.Join(dir, "site.yaml")}
+			for file, flag := range map[string]string{"site.yaml": "", "tsig.keys": "", "config.yml": "--config", "Corefile": "--corefile"} {
+				data, err := examples.Files.ReadFile(folder + "/" + file)
+				if errors.Is(err, fs.ErrNotExist) {
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				text := strings.ReplaceAll(string(data), "/etc/dicomnam", dir)
+				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if flag != "" {
+					args = append(args, flag, filepath.Join(dir, file))
+				}
+			}
+			keys := filepath.Join(dir, "tsig.keys")
+			if _, err := os.Stat(keys); err != nil {
+				if _, _, err := run("keygen", "dhcp.imaging.example.org.", "--output", keys); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(args) < 4 {
+				t.Fatal("there is nothing to compare")
+			}
+			if _, stderr, err := run(args...); err != nil || stderr != "" {
+				t.Errorf("%v\n%s", err, stderr)
+			}
+		})
+	}
+}
+
+// What check takes for properties of dicom are those of its README.
+func TestProperties(t *testing.T) {
+	readme, err := os.ReadFile("../../plugin/dicom/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(readme), "\ndicom [ZONES...] {\n")
+	block, _, found := strings.Cut(block, "\n}\n")
+	if !found {
+		t.Fatal("the README shows no syntax")
+	}
+	var want []string
+	for line := range strings.Lines(block) {
+		want = append(want, strings.Fields(line)[0])
+	}
+	got := slices.Clone(properties)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, expected %q", got, want)
 	}
 }
 

@@ -60,8 +60,19 @@ const usage = "leases: site=PATH database=DIR [max-per-port=NUMBER] [max-per-net
 // boundLimit is the largest max-per-port and max-per-network.
 const boundLimit = 1_000_000
 
-// New reads its arguments, as usage has them, and the site file. It opens nothing.
-func New(args []string, host *server.Host) (server.Plugin, error) {
+// arguments are what a configuration says, as usage has it.
+type arguments struct {
+	site, database string
+	bounds         bounds
+}
+
+// CheckArgs says what is wrong with arguments. It opens nothing.
+func CheckArgs(args []string) error {
+	_, err := parse(args)
+	return err
+}
+
+func parse(args []string) (*arguments, error) {
 	values, err := server.Args(args, "site", "database", "max-per-port", "max-per-network")
 	if err != nil {
 		return nil, err
@@ -71,8 +82,8 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 			return nil, fmt.Errorf("%s= is missing: expected %s", key, usage)
 		}
 	}
-	l := &Leases{database: values["database"], host: host, log: host.Logger(name), lines: newLines(), prober: newProber()}
-	for key, bound := range map[string]*int{"max-per-port": &l.bounds.perPort, "max-per-network": &l.bounds.perNetwork} {
+	a := &arguments{site: values["site"], database: values["database"]}
+	for key, bound := range map[string]*int{"max-per-port": &a.bounds.perPort, "max-per-network": &a.bounds.perNetwork} {
 		v, given := values[key]
 		if !given {
 			continue
@@ -81,7 +92,17 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 			return nil, fmt.Errorf("%s=%s: expected a number from 1 to %d", key, v, boundLimit)
 		}
 	}
-	if l.site, err = host.Site(values["site"]); err != nil {
+	return a, nil
+}
+
+// New reads its arguments and the site file. It opens nothing.
+func New(args []string, host *server.Host) (server.Plugin, error) {
+	a, err := parse(args)
+	if err != nil {
+		return nil, err
+	}
+	l := &Leases{database: a.database, bounds: a.bounds, host: host, log: host.Logger(name), lines: newLines(), prober: newProber()}
+	if l.site, err = host.Site(a.site); err != nil {
 		return nil, err
 	}
 	if l.metrics, err = newMetrics(host); err != nil {

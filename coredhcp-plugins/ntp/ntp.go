@@ -57,22 +57,37 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 	return newNTP(args, host, timecheck.Options{})
 }
 
-func newNTP(args []string, host *server.Host, o timecheck.Options) (*NTP, error) {
+// CheckArgs says what is wrong with arguments. It opens nothing.
+func CheckArgs(args []string) error {
+	_, _, err := parse(args)
+	return err
+}
+
+func parse(args []string) (site string, verify bool, err error) {
 	values, err := server.Args(args, "site", "verify")
+	if err != nil {
+		return "", false, err
+	}
+	if values["site"] == "" {
+		return "", false, errors.New("site= is missing: expected ntp: site=PATH verify=true|false")
+	}
+	switch v := values["verify"]; v {
+	case "", "false":
+	case "true":
+		verify = true
+	default:
+		return "", false, fmt.Errorf("verify=%s: expected true or false", v)
+	}
+	return values["site"], verify, nil
+}
+
+func newNTP(args []string, host *server.Host, o timecheck.Options) (*NTP, error) {
+	path, verify, err := parse(args)
 	if err != nil {
 		return nil, err
 	}
-	if values["site"] == "" {
-		return nil, errors.New("site= is missing: expected ntp: site=PATH verify=true|false")
-	}
-	switch verify := values["verify"]; verify {
-	case "", "false":
-	case "true":
-		o.Verify = true
-	default:
-		return nil, fmt.Errorf("verify=%s: expected true or false", verify)
-	}
-	file, err := host.Site(values["site"])
+	o.Verify = verify
+	file, err := host.Site(path)
 	if err != nil {
 		return nil, err
 	}
