@@ -21,7 +21,7 @@ type asker struct {
 
 func newAsker(t *testing.T, address string) *asker {
 	t.Helper()
-	conn, err := dns.DialTimeout("tcp", address, 5*time.Second)
+	conn, err := dns.DialTimeout("tcp", address, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func (a *asker) ask(t *testing.T, q dns.Question) *dns.Msg {
 	t.Helper()
 	a.id++
 	m := &dns.Msg{MsgHdr: dns.MsgHdr{Id: a.id}, Question: []dns.Question{q}}
-	if err := a.conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := a.conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	if err := a.conn.WriteMsg(m); err != nil {

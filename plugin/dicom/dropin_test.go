@@ -24,16 +24,16 @@ type outcome struct {
 
 // send sends the octets of a request and reads the response.
 func (s *server) send(network string, wire []byte, mac, secret string, silent bool) (string, int, error) {
-	c, err := dns.DialTimeout(network, s.address(network), 5*time.Second)
+	c, err := dns.DialTimeout(network, s.address(network), patience)
 	if err != nil {
 		return "", 0, err
 	}
 	defer c.Close()
-	patience := 5 * time.Second
+	late := patience
 	if silent {
-		patience = 300 * time.Millisecond
+		late = 300 * time.Millisecond
 	}
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(late)); err != nil {
 		return "", 0, err
 	}
 	if _, err := c.Write(wire); err != nil {

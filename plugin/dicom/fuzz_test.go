@@ -66,8 +66,8 @@ func FuzzMessage(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { udp.Close() })
-	client := &dns.Client{Net: "tcp", Timeout: 5 * time.Second}
-	signing := &dns.Client{Net: "tcp", Timeout: 5 * time.Second, TsigSecret: map[string]string{key: secret}}
+	client := &dns.Client{Net: "tcp", Timeout: patience}
+	signing := &dns.Client{Net: "tcp", Timeout: patience, TsigSecret: map[string]string{key: secret}}
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		mark := logged.len()
 		defer func() {

@@ -237,7 +237,7 @@ func change(t *testing.T, zone string, records ...string) *dns.Msg {
 // exchange sends m, signed with the key if it has a name.
 func (s *server) exchange(t *testing.T, network string, m *dns.Msg, key, secret string) *dns.Msg {
 	t.Helper()
-	c := &dns.Client{Net: network, Timeout: time.Minute} // the first waits while zones are loaded
+	c := &dns.Client{Net: network, Timeout: patience} // the first waits while zones are loaded
 	if key != "" {
 		m.SetTsig(key, dns.HmacSHA256, 300, time.Now().Unix())
 		c.TsigSecret = map[string]string{key: secret}
@@ -297,10 +297,13 @@ func (s *server) serial(t *testing.T, zone string) uint32 {
 	return r.Answer[0].(*dns.SOA).Serial
 }
 
+// patience is how long a test waits for what is to come, on a machine however busy.
+const patience = time.Minute
+
 // eventually waits until ok holds.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("timeout: %s", what)
 		}

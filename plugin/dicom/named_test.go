@@ -51,7 +51,7 @@ controls { };
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		said, _ := os.ReadFile(log.Name())
 		if strings.Contains(string(said), "not loaded due to errors") {
 			t.Fatalf("named does not load a zone:\n%s", said)

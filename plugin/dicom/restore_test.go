@@ -66,7 +66,7 @@ func TestRestoreIsFollowed(t *testing.T) {
 			p.launch(t, dir, port, s.address("tcp"), log)
 			follow := func(want uint32) {
 				t.Helper()
-				for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+				for deadline := time.Now().Add(2 * patience); ; time.Sleep(50 * time.Millisecond) {
 					got, _ := serialAt(address)
 					if got == want {
 						return

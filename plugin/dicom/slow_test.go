@@ -107,7 +107,7 @@ func newLoad(t *testing.T, s *server, names int) *load {
 				m.RemoveRRset([]dns.RR{&dns.A{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeA}}})
 				m.Insert([]dns.RR{&dns.A{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 300}, A: net.IPv4(198, 51, 100, byte(i))}})
 				m.SetTsig(key, dns.HmacSHA256, 300, time.Now().Unix())
-				c := &dns.Client{Timeout: 5 * time.Second, TsigSecret: map[string]string{key: secret}}
+				c := &dns.Client{Timeout: patience, TsigSecret: map[string]string{key: secret}}
 				r, _, err := c.Exchange(m, address)
 				if err != nil || r.Rcode != dns.RcodeSuccess {
 					t.Errorf("update %d: %v, %v", i, r, err)
@@ -168,6 +168,8 @@ func TestSlowTransfers(t *testing.T) {
 	}
 	eventually(t, "all transfers under way", func() bool { return len(lanes.slots) == limit })
 	with := l.rate(2 * time.Second)
+	goesOn := l.n.Load()
+	eventually(t, "updates beside transfers that stand still", func() bool { return l.n.Load() > goesOn })
 	held := heapMiB()
 
 	more(clients - limit) // these take turns
@@ -178,7 +180,7 @@ func TestSlowTransfers(t *testing.T) {
 		if records, err = transferIn(s.address("tcp"), new(dns.Msg).SetAxfr(domain), true); err == nil {
 			break
 		}
-		if time.Since(began) > time.Minute {
+		if time.Since(began) > 5*patience {
 			t.Fatalf("an honest secondary is kept out: %v", err)
 		}
 	}
@@ -192,9 +194,6 @@ func TestSlowTransfers(t *testing.T) {
 	t.Logf("updates/s: %.0f alone, %.0f beside %d transfers that stand still", alone, with, limit)
 	t.Logf("of %d slow clients %.0f were cut; an honest secondary got the zone after %v", clients, cut, honest.Round(time.Millisecond))
 	t.Logf("live heap: %.0f MiB, %.0f with %d transfers, %.0f with %d connections", empty, held, limit, most, clients)
-	if with == 0 { // each that takes more than five seconds is an error by itself
-		t.Error("updates stand still")
-	}
 	if cut == 0 {
 		t.Error("no transfer was cut")
 	}
@@ -206,7 +205,7 @@ func TestSlowTransfers(t *testing.T) {
 // TestCutTransfer: what a client has got of a transfer that was cut does not end
 // with a SOA, and a transfer that stands still is cut also when nobody waits.
 func TestCutTransfer(t *testing.T) {
-	shorter(t, 2, 100*time.Millisecond, time.Hour, 300*time.Millisecond)
+	shorter(t, 2, 100*time.Millisecond, time.Hour, 1500*time.Millisecond) // in which the slots are looked at, and one more asks
 	s := startLarge(t, 120_000)
 	var all []*slowClient
 	for range 2 {
@@ -228,7 +227,7 @@ func TestCutTransfer(t *testing.T) {
 	var octets []byte
 	for buffer := make([]byte, 1<<16); ; {
 		// The server closes the connection in the end.
-		if err := all[0].c.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		if err := all[0].c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
 		}
 		n, err := all[0].c.Read(buffer)

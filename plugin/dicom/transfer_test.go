@@ -12,12 +12,12 @@ import (
 
 // transferIn fetches a zone, signed or not, and checks each message.
 func transferIn(address string, m *dns.Msg, signed bool) ([]dns.RR, error) {
-	c, err := dns.DialTimeout("tcp", address, time.Second)
+	c, err := dns.DialTimeout("tcp", address, patience)
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	tr := &dns.Transfer{Conn: c, ReadTimeout: 5 * time.Second}
+	tr := &dns.Transfer{Conn: c, ReadTimeout: patience}
 	if signed {
 		m.SetTsig(key, dns.HmacSHA256, 300, time.Now().Unix())
 		tr.TsigSecret = map[string]string{key: secret}
