@@ -94,14 +94,18 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 // resolvers are asked for the servers of zones that the arguments name none for: those of the arguments, else those that
 // this host resolves names with, else those that the site's clients do.
 func (d *DDNS) resolvers() ([]string, error) {
-	if len(d.args.resolvers) > 0 || d.args.everywhere() {
+	if len(d.args.resolvers) > 0 {
 		return d.args.resolvers, nil
 	}
 	list, err := nameupdate.SystemResolvers()
 	if err == nil {
 		return list, nil
 	}
-	if list = siteResolvers(d.site.Current()); len(list) == 0 {
+	list = siteResolvers(d.site.Current())
+	if d.args.everywhere() { // they are asked for zones that these servers delegate alone
+		return list, nil
+	}
+	if len(list) == 0 {
 		return nil, fmt.Errorf("%w; expected resolver=HOST or server=HOST:PORT, or domain-name-servers in the site file", err)
 	}
 	d.log.Info("the site's domain-name-servers are asked for the primaries of zones", "resolvers", list, "because", err)

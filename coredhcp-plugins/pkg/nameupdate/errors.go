@@ -99,7 +99,8 @@ func (e *answerError) Error() string {
 // noZoneError: the server has no zone that the name is in.
 type noZoneError struct {
 	server, name, why string
-	lost              bool // it had one not long ago
+	lost              bool   // it had one not long ago
+	delegated         string // the zone that it has given to other servers, "" if none
 }
 
 func (e *noZoneError) Error() string {

@@ -55,7 +55,7 @@ type Config struct {
 	// admit by address.
 	Keys []ZoneKey
 	// Resolvers, as HOST:PORT, are asked for the primary servers of zones that
-	// Routes has none for.
+	// Routes has none for, or whose servers delegate them to others.
 	Resolvers []string
 	// TTL gives the TTL of a lease's records; it is called concurrently. Default:
 	// the function TTL.

@@ -129,7 +129,8 @@ func fails[E error](err error) bool {
 type routes struct {
 	routes   []Route
 	keys     []ZoneKey
-	resolver *resolver // for zones that no route is for; may be nil
+	resolver *resolver // for zones that no route is for, or that its servers delegate; may be nil
+	asked    atomic.Bool
 	dial     func(server string, key tsigkey.Key, alone bool) exchanger
 
 	mu   sync.Mutex
@@ -145,6 +146,12 @@ func (r *routes) of(ctx context.Context, name string) (*upstream, error) {
 	if r.resolver == nil {
 		return nil, &noZoneError{server: "configuration", name: name, why: "no server is given for it"}
 	}
+	return r.found(ctx, name)
+}
+
+// found returns the upstream that the resolvers know of for the zone of a name.
+func (r *routes) found(ctx context.Context, name string) (*upstream, error) {
+	r.asked.Store(true)
 	found, err := r.resolver.primary(ctx, name)
 	if err != nil {
 		return nil, err
@@ -195,7 +202,7 @@ func (r *routes) upstreams() []*upstream {
 	for _, u := range r.made {
 		list = append(list, u)
 	}
-	if r.resolver != nil {
+	if r.asked.Load() {
 		list = append(list, r.resolver.up)
 	}
 	slices.SortFunc(list, func(a, b *upstream) int { return strings.Compare(a.name, b.name) })

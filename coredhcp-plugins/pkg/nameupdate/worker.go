@@ -85,7 +85,7 @@ type result struct {
 }
 
 func newWorker(c Config, q Queue, r *routes) *Worker {
-	return &Worker{
+	w := &Worker{
 		config:  c,
 		queue:   q,
 		routes:  r,
@@ -96,6 +96,10 @@ func newWorker(c Config, q Queue, r *routes) *Worker {
 		outages: make(map[*upstream]*outage),
 		worked:  make(map[*upstream]bool),
 	}
+	if r.resolver != nil {
+		w.zones.elsewhere = r.found
+	}
+	return w
 }
 
 // Stats may be called at any time.

@@ -26,6 +26,8 @@ const (
 // name under a zone may be in a zone below it.
 type zones struct {
 	route func(ctx context.Context, name string) (*upstream, error)
+	// elsewhere is where the zone of a name is updated that its server has given to another one; nil: that is not known.
+	elsewhere func(ctx context.Context, name string) (*upstream, error)
 
 	asking singleflight.Group
 
@@ -90,11 +92,22 @@ func (z *zones) of(ctx context.Context, name string) (string, *upstream, error) 
 	return e.zone, e.at, nil
 }
 
-// find asks where the zone of a name is updated, and the server there for the zone.
+// find asks where the zone of a name is updated, and the server there for the zone. A zone that is delegated below those
+// of the server is another one's.
 func (z *zones) find(ctx context.Context, name string) (e zoneEntry, err error) {
-	if e.at, err = z.route(ctx, name); err == nil {
-		e.zone, err = ask(ctx, e.at, name)
+	if e.at, err = z.route(ctx, name); err != nil {
+		return e, err
 	}
+	e.zone, err = ask(ctx, e.at, name)
+	if none, is := errors.AsType[*noZoneError](err); !is || none.delegated == "" || z.elsewhere == nil {
+		return e, err
+	}
+	at, other := z.elsewhere(ctx, name)
+	if other != nil {
+		return e, fmt.Errorf("%w; %w", err, other)
+	}
+	e.at = at
+	e.zone, err = ask(ctx, at, name)
 	return e, err
 }
 
@@ -150,7 +163,11 @@ func ask(ctx context.Context, at *upstream, name string) (string, error) {
 		case r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError:
 			return "", &noZoneError{server: at.name, name: name, why: rcodeName(r.Rcode)}
 		case !r.Authoritative:
-			return "", &noZoneError{server: at.name, name: name, why: "it answers without authority"}
+			none := &noZoneError{server: at.name, name: name, why: "it answers without authority"}
+			if none.delegated = delegation(r, name); none.delegated != "" {
+				none.why = fmt.Sprintf("it delegates %s; expected server=%[1]s=HOST", strings.TrimSuffix(none.delegated, "."))
+			}
+			return "", none
 		}
 		alias := false
 		for _, rr := range append(r.Answer, r.Ns...) {
@@ -167,4 +184,17 @@ func ask(ctx context.Context, at *upstream, name string) (string, error) {
 			return "", &noZoneError{server: at.name, name: name, why: fmt.Sprintf("its answer has no SOA of a zone above %s", strings.TrimSuffix(asked, "."))}
 		}
 	}
+}
+
+// delegation is the zone, above the name, that an answer refers to other servers for, "" if it does not.
+func delegation(r *dns.Msg, name string) string {
+	if r.Rcode != dns.RcodeSuccess || len(r.Answer) > 0 {
+		return ""
+	}
+	for _, rr := range r.Ns {
+		if zone := dns.CanonicalName(rr.Header().Name); rr.Header().Rrtype == dns.TypeNS && dns.IsSubDomain(zone, name) && canBeSites(zone) {
+			return zone
+		}
+	}
+	return ""
 }

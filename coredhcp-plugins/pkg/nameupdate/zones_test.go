@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
 )
 
 func TestZones(t *testing.T) {
@@ -34,7 +36,9 @@ func TestZones(t *testing.T) {
 			[]string{"a.example.net.", "b.example.net."}, []string{"server 192.0.2.2:53 is not authoritative for a.example.net.: REFUSED", "not authoritative"}, "a.example.net."},
 		{"a referral", []string{"example.org."}, func(_ string, r *dns.Msg) {
 			r.Authoritative, r.Rcode, r.Ns = false, success, []dns.RR{&dns.NS{Hdr: dns.RR_Header{Name: "example.org.", Rrtype: dns.TypeNS}}}
-		}, []string{"a.example.org."}, []string{"is not authoritative for a.example.org.: it answers without authority"}, "a.example.org."},
+		}, []string{"a.example.org."}, []string{"is not authoritative for a.example.org.: it delegates example.org; expected server=example.org=HOST"}, "a.example.org."},
+		{"no authority", []string{"example.org."}, func(_ string, r *dns.Msg) { r.Authoritative = false },
+			[]string{"a.example.org."}, []string{"is not authoritative for a.example.org.: it answers without authority"}, "a.example.org."},
 		{"another zone's SOA", []string{"example.org."}, func(_ string, r *dns.Msg) { r.Ns[0].Header().Name = "example.net." },
 			[]string{"a.example.org."}, []string{"no SOA of a zone above a.example.org"}, "a.example.org."},
 		{"a longer SOA", []string{"example.org."}, func(_ string, r *dns.Msg) { r.Ns[0].Header().Name = "b.a.example.org." },
@@ -141,5 +145,40 @@ func TestZonesAreBounded(t *testing.T) {
 	}
 	if len(z.known) > maxZones {
 		t.Errorf("%d parents remembered", len(z.known))
+	}
+}
+
+// A zone that the server delegates is found by the resolvers, where there are any.
+func TestDelegatedZone(t *testing.T) {
+	parent := &directory{zones: []string{"example.org."}, answer: func(q string, r *dns.Msg) {
+		if dns.IsSubDomain("child.example.org.", q) {
+			r.Authoritative, r.Rcode = false, success
+			r.Ns = []dns.RR{&dns.NS{Hdr: dns.RR_Header{Name: "child.example.org.", Rrtype: dns.TypeNS}, Ns: "ns.child.example.org."}}
+		}
+	}}
+	child := &directory{zones: []string{"child.example.org."}}
+	known := resolving{"zone child.example.org.": "ns.child.example.org.", "ns.child.example.org.": "192.0.2.3", "zone example.org.": "ns.example.org.", "ns.example.org.": "192.0.2.2"}
+	r := &routes{routes: []Route{{".", []string{"192.0.2.2:53"}}}, made: make(map[string]*upstream)}
+	r.dial = func(server string, _ tsigkey.Key, _ bool) exchanger {
+		if server == "192.0.2.3:53" {
+			return child
+		}
+		return parent
+	}
+	alone := newWorker(Config{}.withDefaults(), nil, r)
+	if _, _, err := alone.zones.of(t.Context(), "ct1.child.example.org."); err == nil || !strings.Contains(err.Error(), "expected server=child.example.org=HOST") {
+		t.Errorf("without resolvers: %v", err)
+	}
+	r.resolver = &resolver{up: &upstream{name: "192.0.2.53:53", servers: []exchanger{known}}, known: make(map[string]primaryEntry)}
+	w := newWorker(Config{}.withDefaults(), nil, r)
+	for range 2 {
+		for name, want := range map[string]string{
+			"pc.example.org.": "example.org. 192.0.2.2:53", "ct1.child.example.org.": "child.example.org. 192.0.2.3:53",
+		} {
+			zone, at, err := w.zones.of(t.Context(), name)
+			if err != nil || zone+" "+at.name != want {
+				t.Errorf("%s: %s at %v, %v", name, zone, at, err)
+			}
+		}
 	}
 }
