@@ -76,7 +76,7 @@ controls { };
 				return fmt.Sprintf("zone %q { type primary; file %q; allow-update { key %q; }; };\n", name, filepath.Join(l.Dir, server+"-"+name+".zone"), radiology.Key)
 			}
 			start("parent", "192.0.2.2", "recursion no;",
-				zone("parent", "imaging.example.org", "ns1.imaging.example.org", "ns1 A 192.0.2.2\nradiology NS ns1.radiology\nns1.radiology A 127.0.0.1\n")+
+				zone("parent", "imaging.example.org", "ns1.imaging.example.org", "ns1.radiology A 127.0.0.1\nns1 A 192.0.2.2\nradiology NS ns1.radiology\n")+
 					zone("parent", "2.0.192.in-addr.arpa", "ns1.imaging.example.org", ""))
 			start("child", "127.0.0.1", "recursion yes; allow-recursion { any; }; forward only; forwarders { 192.0.2.2; };",
 				zone("child", child, "ns1."+child, "ns1 A 127.0.0.1\n"))
