@@ -109,7 +109,7 @@ func fetch(t *testing.T) bool {
 		}
 	}
 	pkg, _, _ := strings.Cut(fanout, "@")
-	for range 3 {
+	for range 2 {
 		err = nil
 		for _, args := range [][]string{{"get", fanout}, {"list", "-mod=mod", "-deps", pkg}} {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
