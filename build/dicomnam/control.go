@@ -40,7 +40,7 @@ type printer[T any] interface {
 
 // ask calls a command of the server, and writes its answer to the output of cmd
 // as it comes in: as JSON, or by the printer that text makes. What came before
-// an error is written all the same.
+// an error is written all the same; if nothing did, then nothing is.
 func ask[T any](cmd *cobra.Command, s *server, command string, args any, text func(w io.Writer) printer[T]) error {
 	out := bufio.NewWriter(cmd.OutOrStdout())
 	var p printer[T] = jsonLines[T]{}
@@ -58,7 +58,14 @@ func ask[T any](cmd *cobra.Command, s *server, command string, args any, text fu
 			return p.item(v)
 		}
 	}
-	err := s.explain(control.Call(cmd.Context(), s.path, command, args, each))
+	begun := false
+	err := s.explain(control.Call(cmd.Context(), s.path, command, args, func(item json.RawMessage) error {
+		begun = true
+		return each(item)
+	}))
+	if err != nil && !begun {
+		return err // and no header over nothing
+	}
 	return errors.Join(err, p.end(), out.Flush())
 }
 
