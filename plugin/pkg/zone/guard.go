@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/time/rate"
@@ -239,6 +240,9 @@ func (g *guard) OpenDir(name string) (vfs.File, error) {
 
 func (g *guard) Lock(name string) (io.Closer, error) {
 	c, err := g.FS.Lock(name)
+	if errors.Is(err, syscall.EAGAIN) {
+		return nil, fmt.Errorf("locking %s, is another server using it?: %w", name, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -4,18 +4,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/dicomnam/dicomnam/plugin/pkg/zone"
 	"github.com/miekg/dns"
 )
+
+// heldFS is a file system on which another process holds every lock.
+type heldFS struct{ vfs.FS }
+
+func (heldFS) Lock(string) (io.Closer, error) { return nil, syscall.EAGAIN }
+
+func TestHeldByAnother(t *testing.T) {
+	_, err := zone.Open("zones", zone.Options{FS: heldFS{vfs.NewMem()}})
+	if err == nil || !strings.Contains(err.Error(), "LOCK, is another server using it?") || !errors.Is(err, syscall.EAGAIN) {
+		t.Errorf("opened: %v", err)
+	}
+}
 
 func open(t testing.TB, dir string, o zone.Options) *zone.Store {
 	t.Helper()
