@@ -351,7 +351,7 @@ func TestPowerCuts(t *testing.T) {
 	var mu sync.Mutex
 	on := make(map[string]int)
 	t.Run("databases", func(t *testing.T) {
-		for n := range powerDatabases {
+		for n := range powerDatabases / fewer {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				t.Parallel()
 				seed := rand.Uint64()
@@ -379,7 +379,7 @@ func TestPowerCuts(t *testing.T) {
 	})
 	t.Logf("cut while the disk wrote: %v", on)
 	for _, what := range []string{".log", ".sst", "MANIFEST"} {
-		if on[what] == 0 && !t.Failed() {
+		if on[what] == 0 && !t.Failed() && fewer == 1 {
 			t.Errorf("no cut at %s: %v", what, on)
 		}
 	}
