@@ -43,7 +43,7 @@ func (m *Manager) alter(ctx context.Context, a netip.Addr, f func(*binding, mome
 		}
 		t := m.now()
 		m.endOffers(t)
-		b := m.bindings[a]
+		b := m.bindings.at(a)
 		if b == nil || !f(b, t) {
 			return nil, nil
 		}

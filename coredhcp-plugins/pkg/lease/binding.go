@@ -32,10 +32,11 @@ type record struct {
 type binding struct {
 	addr netip.Addr
 	record
-	sibling *binding // the next binding of the same client
-	heap    int32    // index in Manager.ends, -1 if it is not there
-	side    bool     // see Manager.side
-	shown   uint16   // hours after Open when DNS was last known to show the name
+	n       number // of the binding itself; 0: it was taken back
+	sibling number // the next binding of the same client
+	heap    int32  // index in Manager.ends, -1 if it is not there
+	side    bool   // see Manager.side
+	shown   uint16 // hours after Open when DNS was last known to show the name
 }
 
 func hours(el int64) uint16 { return uint16(min(el/int64(time.Hour), math.MaxUint16)) }
@@ -114,11 +115,11 @@ func (m *Manager) set(b *binding, r record) {
 	m.unlist(b.addr)
 	relink := b.client != r.client || b.known() != r.known()
 	if relink && b.known() {
-		m.unlink(b)
+		m.bindings.unlink(b)
 	}
 	m.index(b, r)
 	if relink && b.known() {
-		m.link(b)
+		m.bindings.link(b)
 	}
 	m.ends.fix(b)
 	if b.ending() {
@@ -129,41 +130,16 @@ func (m *Manager) set(b *binding, r record) {
 	}
 }
 
-// link puts a binding at the head of its client's chain. Caller holds mu.
-func (m *Manager) link(b *binding) {
-	key := b.client.key()
-	if b.sibling = m.clients[key]; b.sibling != nil {
-		// The map would keep the key that it has, which is part of the sibling's client and would outlive it.
-		delete(m.clients, key)
-	}
-	m.clients[key] = b
-}
-
-// unlink takes a binding out of its client's chain. Caller holds mu.
-func (m *Manager) unlink(b *binding) {
-	key := b.client.key()
-	first := m.clients[key]
-	if first == b {
-		delete(m.clients, key)
-		if b.sibling != nil {
-			m.clients[b.sibling.client.key()] = b.sibling
-		}
-	} else {
-		for first.sibling != b {
-			first = first.sibling
-		}
-		first.sibling = b.sibling
-	}
-	b.sibling = nil
-}
-
 // endQueue is a heap of the bindings that end by themselves, the next to end first. Four children a node keep it flat;
 // each binding knows its place, so that a renewal moves it instead of leaving a stale entry behind.
-type endQueue []endEntry
+type endQueue struct {
+	all  *table
+	heap []endEntry
+}
 
 type endEntry struct {
 	end int64
-	b   *binding
+	n   number
 }
 
 // fix makes the queue agree with the binding's record.
@@ -171,20 +147,19 @@ func (q *endQueue) fix(b *binding) {
 	i := int(b.heap)
 	switch {
 	case b.ending() && i < 0:
-		*q = append(*q, endEntry{})
-		q.up(len(*q)-1, endEntry{b.end, b})
+		q.heap = append(q.heap, endEntry{})
+		q.up(len(q.heap)-1, endEntry{b.end, b.n})
 	case b.ending():
-		if e := (endEntry{b.end, b}); e.end < (*q)[i].end {
+		if e := (endEntry{b.end, b.n}); e.end < q.heap[i].end {
 			q.up(i, e)
 		} else {
 			q.down(i, e)
 		}
 	case i >= 0:
-		was, last := (*q)[i].end, (*q)[len(*q)-1]
-		(*q)[len(*q)-1] = endEntry{}
-		*q = (*q)[:len(*q)-1]
+		was, last := q.heap[i].end, q.heap[len(q.heap)-1]
+		q.heap = q.heap[:len(q.heap)-1]
 		b.heap = -1
-		if last.b != b {
+		if last.n != b.n {
 			if last.end < was {
 				q.up(i, last)
 			} else {
@@ -196,23 +171,23 @@ func (q *endQueue) fix(b *binding) {
 
 // up puts e at place i or above it.
 func (q *endQueue) up(i int, e endEntry) {
-	h := *q
+	h := q.heap
 	for i > 0 {
 		parent := (i - 1) / 4
 		if h[parent].end <= e.end {
 			break
 		}
 		h[i] = h[parent]
-		h[i].b.heap = int32(i)
+		q.all.get(h[i].n).heap = int32(i)
 		i = parent
 	}
 	h[i] = e
-	e.b.heap = int32(i)
+	q.all.get(e.n).heap = int32(i)
 }
 
 // down puts e at place i or below it.
 func (q *endQueue) down(i int, e endEntry) {
-	h := *q
+	h := q.heap
 	for {
 		least := 4*i + 1
 		if least >= len(h) {
@@ -227,9 +202,9 @@ func (q *endQueue) down(i int, e endEntry) {
 			break
 		}
 		h[i] = h[least]
-		h[i].b.heap = int32(i)
+		q.all.get(h[i].n).heap = int32(i)
 		i = least
 	}
 	h[i] = e
-	e.b.heap = int32(i)
+	q.all.get(e.n).heap = int32(i)
 }

@@ -46,7 +46,7 @@ func (m *Manager) bootp(q *Query) (Answer, *group, error) {
 		return silent("no free address is reserved for this BOOTP client"), nil, nil
 	}
 	w.infinite = true
-	b := m.bindings[a]
+	b := m.bindings.at(a)
 	if b != nil && b.held(w.t.el) && !m.owns(w, b) { // by DHCP
 		w.Client = b.client.client()
 		w.key = w.Client.appendKey(w.keyBuf[:0])

@@ -82,23 +82,19 @@ func (m *Manager) change(b *binding, r record, t moment) {
 
 // bindingOf returns the binding of an address; it makes one, in state 0, if there is none. Caller holds mu.
 func (m *Manager) bindingOf(a netip.Addr) *binding {
-	b := m.bindings[a]
+	b := m.bindings.at(a)
 	if b == nil {
 		m.unlist(a)
 		b = m.newBinding(a)
-		m.bindings[a] = b
+		m.bindings.enter(b)
 	}
 	return b
 }
 
-// newBinding makes a binding in state 0, many at once. Caller holds mu.
+// newBinding makes a binding in state 0, which is not found yet. Caller holds mu.
 func (m *Manager) newBinding(a netip.Addr) *binding {
-	if len(m.slab) == 0 {
-		m.slab = make([]binding, 64)
-	}
-	b := &m.slab[0]
-	m.slab = m.slab[1:]
-	b.addr, b.heap, b.side = a, -1, m.side
+	b := m.bindings.add(a)
+	b.side = m.side
 	return b
 }
 
@@ -220,7 +216,7 @@ func (m *Manager) undo(g *group, err error) {
 		}
 		m.set(s.b, s.before)
 		if s.before.state == 0 {
-			delete(m.bindings, s.b.addr)
+			m.bindings.leave(s.b)
 			m.list(s.b.addr)
 		}
 	}
@@ -246,6 +242,9 @@ func (m *Manager) settle(s *step, committed bool) {
 			m.used.pending = append(m.used.pending, p)
 		}
 		m.names.settleBinding(m, s.b)
+		if s.b.state == 0 {
+			m.bindings.remove(s.b)
+		}
 		return
 	}
 	if m.dirtyRemovals[s.key]--; m.dirtyRemovals[s.key] > 0 {
@@ -265,10 +264,10 @@ func (m *Manager) repair(g *group) {
 			m.store.repair(s.key, nil)
 		case s.b == nil:
 			m.store.repair(s.key, m.removals[s.key].append(nil))
-		case m.bindings[s.b.addr] == nil:
+		case m.bindings.at(s.b.addr) == nil:
 			m.store.repair(string(appendBindingKey(nil, s.b.addr)), nil)
 		default:
-			b := m.bindings[s.b.addr]
+			b := m.bindings.at(s.b.addr)
 			m.store.repair(string(appendBindingKey(nil, b.addr)), m.encode(nil, &b.record, t))
 		}
 	}

@@ -26,7 +26,7 @@ func (m *Manager) ask(q *Query) *asker {
 	w := &m.asker
 	w.Query, w.t, w.ended, w.infinite = *q, t, false, false
 	w.key = w.Client.appendKey(w.keyBuf[:0])
-	if m.clients[string(w.key)] == nil {
+	if m.bindings.first(w.key) == nil {
 		m.asImported(w)
 	}
 	w.reservation = m.identify(w)
@@ -101,7 +101,7 @@ func (m *Manager) Discover(ctx context.Context, q Query) (Answer, error) {
 	if m.untried(w, n, a) {
 		return m.try(w, n, a), nil
 	}
-	r := m.draw(w, n, a, m.bindings[a])
+	r := m.draw(w, n, a, m.bindings.at(a))
 	l := m.lease(a, &r, w.t)
 	l.State = Offered
 	return Answer{Kind: Offer, Lease: l, Duration: r.duration(), Label: w.label}, nil
@@ -199,7 +199,7 @@ func (m *Manager) rebooting(w *asker) Answer {
 func (m *Manager) renewing(w *asker) Answer {
 	n := m.conf.networkOf(w.ClientAddr)
 	nets := m.conf.linked(&w.Query)
-	own := m.bindings[w.ClientAddr]
+	own := m.bindings.at(w.ClientAddr)
 	if own != nil && !m.owns(w, own) {
 		own = nil
 	}
@@ -240,7 +240,7 @@ func (m *Manager) grantUnlessFull(w *asker, a netip.Addr) Answer {
 // refuse answers Nak. A client that holds the address, which is another device's by now, loses it with the Nak, so that the
 // device need not wait for the end of the lease.
 func (m *Manager) refuse(w *asker, a netip.Addr, reason string) Answer {
-	if b := m.bindings[a]; b != nil && b.state == Active && m.owns(w, b) && m.conf.reserved[a] != nil && m.conf.reserved[a] != w.reservation {
+	if b := m.bindings.at(a); b != nil && b.state == Active && m.owns(w, b) && m.conf.reserved[a] != nil && m.conf.reserved[a] != w.reservation {
 		m.finish(b, Released, w.t.el, w.t)
 		w.ended = true
 	}
@@ -262,7 +262,7 @@ func unknown(n *network) Answer {
 // remembers says whether there is a record of the client in these networks: a lease, also one that ended, or an address
 // reserved for its device.
 func (m *Manager) remembers(w *asker, nets []*network) bool {
-	for b := m.clients[string(w.key)]; b != nil; b = b.sibling {
+	for b := m.bindings.first(w.key); b != nil; b = m.bindings.next(b) {
 		if m.owns(w, b) && contains(nets, m.conf.networkOf(b.addr)) {
 			return true
 		}
@@ -279,7 +279,7 @@ func (m *Manager) remembers(w *asker, nets []*network) bool {
 
 // entitled says whether the address is, or was last, the client's own, or is reserved for its device.
 func (m *Manager) entitled(w *asker, a netip.Addr) bool {
-	if b := m.bindings[a]; b != nil && m.owns(w, b) {
+	if b := m.bindings.at(a); b != nil && m.owns(w, b) {
 		return true
 	}
 	return w.reservation != nil && m.conf.reserved[a] == w.reservation
@@ -293,7 +293,7 @@ func (m *Manager) usable(w *asker, a netip.Addr, nets []*network) bool {
 		return false
 	}
 	reserved := m.conf.reserved[a] != nil // then for this client: it is permitted
-	if b := m.bindings[a]; b != nil {
+	if b := m.bindings.at(a); b != nil {
 		if o := m.offers.of(a); b.resting(w.t.el) && (o == nil || !m.same(w, o.client)) {
 			return false // unless choose offered it
 		}
@@ -301,7 +301,7 @@ func (m *Manager) usable(w *asker, a netip.Addr, nets []*network) bool {
 			return false
 		}
 	}
-	if b := m.bindings[a]; !reserved && (b == nil || !b.held(w.t.el)) && m.crowded(w, m.conf.poolOf(a)) {
+	if b := m.bindings.at(a); !reserved && (b == nil || !b.held(w.t.el)) && m.crowded(w, m.conf.poolOf(a)) {
 		return false
 	}
 	if o := m.offers.of(a); o != nil && !m.same(w, o.client) {
@@ -322,7 +322,7 @@ func (m *Manager) fixed(w *asker, nets []*network) (best netip.Addr, ok bool) {
 		if !m.usable(w, a, nets) {
 			continue
 		}
-		b := m.bindings[a]
+		b := m.bindings.at(a)
 		holds := b != nil && b.held(w.t.el)
 		if holds && m.owns(w, b) {
 			return a, true
@@ -349,7 +349,7 @@ func (m *Manager) pick(w *asker, nets []*network) (netip.Addr, bool) {
 		return a, true
 	}
 	var held, had *binding
-	for b := m.clients[string(w.key)]; b != nil; b = b.sibling {
+	for b := m.bindings.first(w.key); b != nil; b = m.bindings.next(b) {
 		if !m.owns(w, b) || !m.usable(w, b.addr, nets) {
 			continue
 		}
@@ -419,7 +419,7 @@ func (m *Manager) draw(w *asker, n *network, a netip.Addr, b *binding) record {
 // it cannot be committed. Caller holds mu and submits.
 func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 	n := m.conf.networkOf(a)
-	r := m.draw(w, n, a, m.bindings[a])
+	r := m.draw(w, n, a, m.bindings.at(a))
 	b := m.bindingOf(a)
 	same := m.owns(w, b)
 	if b.name != "" && (!same || b.name != r.name) {
@@ -448,8 +448,8 @@ func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 	if tell {
 		m.supersede(b, w.t)
 	}
-	for o := m.clients[string(w.key)]; o != nil; {
-		sibling := o.sibling
+	for o := m.bindings.first(w.key); o != nil; {
+		sibling := m.bindings.next(o)
 		if o != b && o.held(w.t.el) && m.owns(w, o) && contains(n.wire, m.conf.networkOf(o.addr)) {
 			m.finish(o, Released, w.t.el, w.t)
 		}

@@ -67,7 +67,7 @@ func (m *Manager) giveUp(ctx context.Context, q *Query, a netip.Addr, f func(*bi
 			return nil, nil
 		}
 		w := m.ask(q)
-		b := m.bindings[a]
+		b := m.bindings.at(a)
 		if b == nil || b.state != Active || !m.owns(w, b) {
 			return nil, nil
 		}

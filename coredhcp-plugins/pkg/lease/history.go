@@ -40,7 +40,7 @@ func (m *Manager) tellEnd(b *binding, s State, end int64, t moment) {
 
 // eventsKept is how many events an address that gets one keeps. Caller holds mu.
 func (m *Manager) eventsKept() uint32 {
-	return uint32(min(maxEvents, max(leastEvents, maxHistory/max(1, len(m.bindings)))))
+	return uint32(min(maxEvents, max(leastEvents, maxHistory/max(1, m.bindings.len()))))
 }
 
 // tellPast writes what is not written yet of the client that had an address which another one, or the same one anew, is
@@ -113,7 +113,7 @@ func (m *Manager) present(a netip.Addr) (Lease, uint32, error) {
 	if m.closed {
 		return Lease{}, 0, ErrClosed
 	}
-	b := m.bindings[a]
+	b := m.bindings.at(a)
 	if b == nil {
 		return Lease{}, 0, nil
 	}

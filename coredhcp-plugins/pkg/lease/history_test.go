@@ -141,8 +141,8 @@ func TestHistoryIsBounded(t *testing.T) {
 	t.Run("with many addresses", func(t *testing.T) {
 		keep := uint32(5)
 		f.mu.Lock()
-		for n := range maxHistory/int(keep) - len(f.bindings) {
-			f.bindings[numberedAddr(n)] = nil
+		for n := range maxHistory/int(keep) - f.bindings.len() {
+			f.bindings.byAddr[numberedAddr(n).As16()] = 0
 		}
 		if k := f.eventsKept(); k != keep {
 			t.Errorf("keeps %d, want %d", k, keep)

@@ -39,7 +39,7 @@ func (x *index) atPort(circuit, remote string) *Reservation {
 // wasDevice is the reservation that the asker holds a lease by, if its message only does not say what told it then: a
 // renewal by unicast is without the relay's option.
 func (m *Manager) wasDevice(w *asker) *Reservation {
-	for b := m.clients[string(w.key)]; b != nil; b = b.sibling {
+	for b := m.bindings.first(w.key); b != nil; b = m.bindings.next(b) {
 		if !b.held(w.t.el) || b.device == nil || b.client.client() != w.Client {
 			continue
 		}
@@ -62,7 +62,7 @@ func (m *Manager) taken(w *asker, r *Reservation) bool {
 		return b != nil && b.held(w.t.el) && b.client.client() != w.Client && !w.sharesHardware(b.client)
 	}
 	for _, a := range r.Addresses {
-		if other(m.bindings[a]) {
+		if other(m.bindings.at(a)) {
 			return true
 		}
 	}

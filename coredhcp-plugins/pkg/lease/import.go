@@ -28,7 +28,7 @@ func (m *Manager) asImported(w *asker) {
 	var buf [1 + len(importedIdentifier) + 1 + maxHardware]byte
 	key := append(append(buf[:0], byIdentifier), importedIdentifier...)
 	key = append(append(key, w.Client.HardwareType), w.Client.HardwareAddr...)
-	if m.clients[string(key)] != nil {
+	if m.bindings.first(key) != nil {
 		w.key = append(w.keyBuf[:0], key...)
 	}
 }
@@ -116,7 +116,7 @@ func (m *Manager) importOne(e *Imported) Outcome {
 	}
 	w := m.ask(&Query{Client: client, Hostname: label})
 	r := m.importedRecord(e, client, w)
-	b := m.bindings[e.Address]
+	b := m.bindings.at(e.Address)
 	if b != nil {
 		if o, done := m.known(b, w, &r); done {
 			return o

@@ -14,7 +14,8 @@ func (f *fixture) check() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	known, ending, owned, declined := 0, 0, 0, 0
-	for a, b := range f.bindings {
+	for b := range f.bindings.each() {
+		a := b.addr
 		if b.addr != a || b.state == 0 {
 			f.Fatalf("binding %+v under %v", b, a)
 		}
@@ -29,7 +30,7 @@ func (f *fixture) check() {
 		}
 		if b.ending() {
 			ending++
-			if f.ends[b.heap].b != b || f.ends[b.heap].end != b.end {
+			if f.ends.heap[b.heap].n != b.n || f.ends.heap[b.heap].end != b.end {
 				f.Fatalf("%v is not at its place in the queue", a)
 			}
 		}
@@ -40,7 +41,7 @@ func (f *fixture) check() {
 	for name, list := range f.owned {
 		for _, b := range list {
 			owned--
-			if !b.owned || b.name != name || f.bindings[b.addr] != b {
+			if !b.owned || b.name != name || f.bindings.at(b.addr) != b {
 				f.Fatalf("%+v among the owners of %q", b, name)
 			}
 		}
@@ -48,7 +49,7 @@ func (f *fixture) check() {
 	for h, list := range f.declined {
 		for _, b := range list {
 			declined--
-			if b.state != Declined || b.client.hardware() != h || f.bindings[b.addr] != b {
+			if b.state != Declined || b.client.hardware() != h || f.bindings.at(b.addr) != b {
 				f.Fatalf("%+v among what %x declined", b, h.Addr)
 			}
 		}
@@ -58,7 +59,7 @@ func (f *fixture) check() {
 		f.checkIndex(f.coming, func(b *binding) bool { return b.side == f.side })
 	}
 	ports := map[uint64]portUse{}
-	for _, b := range f.bindings {
+	for b := range f.bindings.each() {
 		if b.port != 0 && (b.state == Active || b.state == Declined) {
 			u := ports[b.port]
 			u.bindings++
@@ -84,16 +85,19 @@ func (f *fixture) check() {
 	if owned != 0 || declined != 0 || !maps.Equal(chosen, f.chosen) {
 		f.Fatalf("indexes: %d owned, %d declined, removals %v, counted %v", owned, declined, chosen, f.chosen)
 	}
-	for key, b := range f.clients {
-		for ; b != nil; b = b.sibling {
+	for hash, n := range f.bindings.byClient {
+		for b := f.bindings.get(n); b != nil; b = f.bindings.get(b.sibling) {
 			known--
-			if b.client.key() != key || !b.known() {
-				f.Fatalf("%+v in the chain of %q", b, key)
+			if f.bindings.hash(b.client) != hash || !b.known() || f.bindings.at(b.addr) != b {
+				f.Fatalf("%+v in the chain of %x", b, hash)
 			}
 		}
 	}
-	for i := range f.ends {
-		if i > 0 && f.ends[i].end < f.ends[(i-1)/4].end {
+	if all := len(f.bindings.spare) + f.bindings.len(); all != int(f.bindings.made) {
+		f.Fatalf("%d bindings were made, %d are there or spare", f.bindings.made, all)
+	}
+	for i := range f.ends.heap {
+		if i > 0 && f.ends.heap[i].end < f.ends.heap[(i-1)/4].end {
 			f.Fatal("queue out of order")
 		}
 	}
@@ -103,8 +107,8 @@ func (f *fixture) check() {
 			f.Fatalf("offer %+v", o)
 		}
 	}
-	if known != 0 || ending != len(f.ends) || len(f.offers.byAddress) != len(f.offers.byClient) || order != len(f.offers.byClient) {
-		f.Fatalf("indexes: %d known, %d of %d ending, offers %d %d %d", known, ending, len(f.ends),
+	if known != 0 || ending != len(f.ends.heap) || len(f.offers.byAddress) != len(f.offers.byClient) || order != len(f.offers.byClient) {
+		f.Fatalf("indexes: %d known, %d of %d ending, offers %d %d %d", known, ending, len(f.ends.heap),
 			len(f.offers.byAddress), len(f.offers.byClient), order)
 	}
 }
@@ -113,7 +117,8 @@ func (f *fixture) check() {
 func (f *fixture) checkIndex(x *index, in func(*binding) bool) {
 	f.Helper()
 	pools, fixed, shared := map[*pool]tally{}, map[*network]tally{}, 0
-	for a, b := range f.bindings {
+	for b := range f.bindings.each() {
+		a := b.addr
 		if !in(b) {
 			continue
 		}
@@ -168,7 +173,7 @@ func (f *fixture) checkIndex(x *index, in func(*binding) bool) {
 		}
 		for _, tree := range []*btree.BTreeG[*binding]{p.free, p.resting} {
 			tree.Scan(func(b *binding) bool {
-				if f.bindings[b.addr] != b || !b.idle() || x.poolOf(b.addr) != p || x.withheld(b.addr) || p.tree(b) != tree {
+				if f.bindings.at(b.addr) != b || !b.idle() || x.poolOf(b.addr) != p || x.withheld(b.addr) || p.tree(b) != tree {
 					f.Fatalf("%+v is listed", b)
 				}
 				return true
@@ -180,7 +185,7 @@ func (f *fixture) checkIndex(x *index, in func(*binding) bool) {
 		for a := p.first; a.Compare(p.last) <= 0; a = a.Next() {
 			e := p.fresh.find(a)
 			got := e != nil && !e.last.Less(a)
-			b, o := f.bindings[a], f.offers.of(a)
+			b, o := f.bindings.at(a), f.offers.of(a)
 			want := b == nil && o == nil && !x.withheld(a)
 			if got != want && (x == f.conf || b != nil && in(b) || b == nil && o == nil) {
 				f.Fatalf("%v: among those never used %v, want %v", a, got, want)

@@ -51,8 +51,7 @@ type Manager struct {
 	side          bool   // of the bindings that are in coming; of all, if there is none
 	last          int64  // the latest moment that was read from the clock
 	version       uint64 // the last that was given
-	bindings      map[netip.Addr]*binding
-	clients       map[string]*binding            // by Key; the first of a client's bindings
+	bindings      table
 	owned         map[string][]*binding          // bindings with the name of a site device, by name
 	declined      map[HardwareAddress][]*binding // resting, by who declined them
 	ends          endQueue
@@ -62,15 +61,14 @@ type Manager struct {
 	removals      map[string]*removal
 	chosen        map[netip.Addr]int // removals of names that clients chose, by address
 	names         nameQueue
-	next          *group    // what is decided and not yet in the committer's hands
-	ended         []*group  // those whose fate is known and was not told yet
-	used          unused    // memory of groups that are over
-	slab          []binding // those that were not made yet
+	next          *group   // what is decided and not yet in the committer's hands
+	ended         []*group // those whose fate is known and was not told yet
+	used          unused   // memory of groups that are over
 	dirty         map[*binding]*pending
 	dirtyRemovals map[string]int
 	runUntil      int64      // what Run waits for
 	base          time.Time  // the wall clock's time of Open, as the times on disk have it
-	moved         []*binding // whose times on disk are to be written again, since the wall clock was set
+	restating     number     // the next binding whose times on disk are to be written again, since the wall clock was set; 0: none
 	renaming      []*binding // of networks whose NamePolicy changed, that were not looked at since, the newest last
 }
 
@@ -86,11 +84,11 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 	m := &Manager{
 		clock: o.Now, wall: o.wall, log: o.Logger, tell: o.Committed, conf: x, maxOffers: MaxOffers, atOnce: walkAtOnce,
 		wake: make(chan struct{}, 1), committed: make(chan struct{}),
-		bindings: map[netip.Addr]*binding{}, clients: map[string]*binding{}, owned: map[string][]*binding{}, declined: map[HardwareAddress][]*binding{},
+		bindings: newTable(), owned: map[string][]*binding{}, declined: map[HardwareAddress][]*binding{},
 		ports: map[uint64]portUse{}, offers: newOffers(), removals: map[string]*removal{}, chosen: map[netip.Addr]int{}, names: newNameQueue(), next: &group{done: make(chan struct{})},
 		dirty: map[*binding]*pending{}, dirtyRemovals: map[string]int{}, runUntil: math.MaxInt64,
 	}
-	m.work.L = &m.mu
+	m.work.L, m.ends.all = &m.mu, &m.bindings
 	if m.clock == nil {
 		m.clock = time.Now
 	}
@@ -131,7 +129,7 @@ func Open(dir string, c Config, o Options) (*Manager, error) {
 func (m *Manager) load() error {
 	wall := m.base
 	devices := map[string]*string{}
-	var bindings, idle, unpublished []*binding
+	var idle, unpublished []*binding
 	var removals []loadedRemoval
 	pools := m.conf.pools // those that bindings may still be found in: they come in the order of addresses
 	one := func(key, value []byte) error {
@@ -147,7 +145,6 @@ func (m *Manager) load() error {
 			if b, err = m.loadBinding(key, value, wall, devices); err != nil {
 				break
 			}
-			bindings = append(bindings, b)
 			if b.idle() {
 				idle = append(idle, b)
 			}
@@ -174,12 +171,11 @@ func (m *Manager) load() error {
 			return err
 		}
 	}
-	// The maps are made when it is known how large: growing them takes as long as reading the disk.
-	m.bindings, m.clients = make(map[netip.Addr]*binding, len(bindings)), make(map[string]*binding, len(bindings))
-	for _, b := range bindings {
-		m.bindings[b.addr] = b
+	m.bindings.reserve()
+	for b := range m.bindings.each() {
+		m.bindings.enter(b)
 		if b.known() {
-			m.link(b)
+			m.bindings.link(b)
 		}
 	}
 	m.listAll(idle)
@@ -190,7 +186,7 @@ func (m *Manager) load() error {
 	// A lease and a removal of what it shows cannot both be true: that the removal was done, or taken back, was lost.
 	t := m.now()
 	for _, r := range m.removals {
-		if b := m.bindings[r.addr]; b != nil && b.state == Active && b.name == r.name && b.client.key() == r.client.key() {
+		if b := m.bindings.at(r.addr); b != nil && b.state == Active && b.name == r.name && b.client.key() == r.client.key() {
 			b.shows |= m.takeBack(b.name, b, b.client)
 			m.republish(b, t)
 		}
@@ -341,8 +337,8 @@ func (m *Manager) expire() (*group, time.Duration, error) {
 	m.endOffers(t)
 	m.names.due(m, t.el)
 	n := 0
-	for ; n < expireAtOnce && len(m.ends) > 0 && m.ends[0].end <= t.el; n++ {
-		b := m.ends[0].b
+	for ; n < expireAtOnce && len(m.ends.heap) > 0 && m.ends.heap[0].end <= t.el; n++ {
+		b := m.bindings.get(m.ends.heap[0].n)
 		m.finish(b, Expired, b.end, t)
 	}
 	if n > 0 {
@@ -351,12 +347,12 @@ func (m *Manager) expire() (*group, time.Duration, error) {
 	if g := m.renamed(t); g != nil {
 		return g, 0, nil
 	}
-	if g := m.restate(t); g != nil {
+	if g, more := m.restate(t); g != nil || more {
 		return g, 0, nil
 	}
 	m.runUntil = math.MaxInt64
-	if len(m.ends) > 0 {
-		m.runUntil = m.ends[0].end
+	if len(m.ends.heap) > 0 {
+		m.runUntil = m.ends.heap[0].end
 	}
 	if len(m.names.delayed) > 0 {
 		m.runUntil = min(m.runUntil, m.names.delayed[0].rank)
@@ -382,7 +378,7 @@ func (m *Manager) wakeRun(at int64) {
 func (m *Manager) Lease(a netip.Addr) (Lease, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	b := m.bindings[a]
+	b := m.bindings.at(a)
 	if b == nil {
 		return Lease{}, false
 	}

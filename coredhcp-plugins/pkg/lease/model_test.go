@@ -334,8 +334,8 @@ func TestAgainstModel(t *testing.T) {
 			t.Errorf("on disk %+v, in memory %+v", l, o)
 		}
 	}
-	if n != len(m.bindings) {
-		t.Errorf("%d leases on disk, %d in memory", n, len(m.bindings))
+	if n != m.bindings.len() {
+		t.Errorf("%d leases on disk, %d in memory", n, m.bindings.len())
 	}
 }
 

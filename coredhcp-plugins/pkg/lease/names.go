@@ -308,7 +308,7 @@ func (m *Manager) ConfirmNameChange(c NameChange) error {
 			}
 		}
 	}
-	if b := m.bindings[c.Address]; b != nil && b.version == c.Version && b.state == Active && !b.published {
+	if b := m.bindings.at(c.Address); b != nil && b.version == c.Version && b.state == Active && !b.published {
 		r := b.record
 		superseded := m.superseded(b)
 		switch {

@@ -370,7 +370,7 @@ func TestNameChangesNeverCollide(t *testing.T) {
 			}
 		case 2:
 			f.mu.Lock()
-			b := f.clients[q.Client.Key()]
+			b := f.bindings.first([]byte(q.Client.Key()))
 			f.mu.Unlock()
 			if b != nil {
 				f.release(q, b.addr)

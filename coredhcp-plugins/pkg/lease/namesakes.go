@@ -59,7 +59,7 @@ func (m *Manager) namesakes(b *binding) []*binding {
 			}
 		}
 	} else {
-		for o := m.clients[b.client.key()]; o != nil; o = o.sibling {
+		for o := m.bindings.first([]byte(b.client.key())); o != nil; o = m.bindings.next(o) {
 			if o != b && o.state == Active && !o.owned && o.name == b.name && m.wanted(o)&Forward != 0 {
 				list = append(list, o)
 			}

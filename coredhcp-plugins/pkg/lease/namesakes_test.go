@@ -261,7 +261,8 @@ func TestNamesakesAgainstModel(t *testing.T) {
 		q := query(clients[i], []netip.Addr{link, link2}[r.IntN(2)])
 		q.Hostname = names[i]
 		var mine []netip.Addr
-		for a, b := range f.bindings {
+		for b := range f.bindings.each() {
+			a := b.addr
 			if b.state == Active && b.client.client() == q.Client {
 				mine = append(mine, a)
 			}

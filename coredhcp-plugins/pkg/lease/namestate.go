@@ -117,7 +117,7 @@ func (m *Manager) NameStats() NameStats {
 
 // tellName adds to a lease what became of its name. Caller holds mu.
 func (m *Manager) tellName(l *Lease) {
-	b := m.bindings[l.Address]
+	b := m.bindings.at(l.Address)
 	if b == nil || l.State != Active || l.Name == "" || b.name != l.Name {
 		return
 	}

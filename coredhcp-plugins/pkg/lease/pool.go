@@ -112,7 +112,7 @@ func (m *Manager) list(a netip.Addr) {
 	if m.offers.of(a) != nil {
 		return
 	}
-	b := m.bindings[a]
+	b := m.bindings.at(a)
 	m.conf.list(a, b)
 	if m.coming != nil {
 		m.coming.list(a, b)
@@ -121,7 +121,7 @@ func (m *Manager) list(a netip.Addr) {
 
 // unlist takes an address from where choose finds it. Caller holds mu; a binding's record is as it was when listed.
 func (m *Manager) unlist(a netip.Addr) {
-	b := m.bindings[a]
+	b := m.bindings.at(a)
 	m.conf.unlist(a, b)
 	if m.coming != nil {
 		m.coming.unlist(a, b)

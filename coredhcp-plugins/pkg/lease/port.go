@@ -69,12 +69,12 @@ func (m *Manager) counts(w *asker, n *network, a netip.Addr) uint64 {
 	if w.reservation != nil {
 		return 0
 	}
-	for b := m.clients[string(w.key)]; b != nil; b = b.sibling {
+	for b := m.bindings.first(w.key); b != nil; b = m.bindings.next(b) {
 		if b.held(w.t.el) && m.owns(w, b) && contains(n.wire, m.conf.networkOf(b.addr)) {
 			return 0
 		}
 	}
-	own := m.bindings[a]
+	own := m.bindings.at(a)
 	return w.port(own, own != nil && m.owns(w, own))
 }
 
@@ -132,7 +132,7 @@ func (m *Manager) offeredToStranger(w *asker, nets []*network) (netip.Addr, bool
 		if o == nil {
 			break
 		}
-		if b := m.bindings[o.addr]; o.port != 0 && contains(nets, m.conf.networkOf(o.addr)) && m.conf.permitted(o.addr, w) && !w.meets(o.addr) &&
+		if b := m.bindings.at(o.addr); o.port != 0 && contains(nets, m.conf.networkOf(o.addr)) && m.conf.permitted(o.addr, w) && !w.meets(o.addr) &&
 			(b == nil || !b.held(w.t.el) && b.state != Declined) {
 			return o.addr, true
 		}

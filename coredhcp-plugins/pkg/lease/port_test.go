@@ -204,7 +204,7 @@ func TestRoomForDevices(t *testing.T) {
 					t.Errorf("device %d has no address", i)
 				}
 			}
-			held := f.clients[client(10).Key()].addr
+			held := f.bindings.first([]byte(client(10).Key())).addr
 			if a := f.request(renewing(query(client(10), link2), held)); a.Kind != Ack {
 				t.Errorf("a stranger renews: %v %s", a.Kind, a.Reason)
 			}

@@ -26,7 +26,7 @@ func (m *Manager) untried(w *asker, n *network, a netip.Addr) bool {
 	if !n.Probe {
 		return false
 	}
-	if b := m.bindings[a]; b != nil && (m.owns(w, b) || b.known() && w.sharesHardware(b.client)) {
+	if b := m.bindings.at(a); b != nil && (m.owns(w, b) || b.known() && w.sharesHardware(b.client)) {
 		return false
 	}
 	o := m.offers.byClient[string(w.key)]
@@ -91,7 +91,7 @@ func (m *Manager) conflict(c Client, a netip.Addr, holder HardwareAddress) (*gro
 	if o == nil || o.client.client() != c {
 		return nil, nil
 	}
-	if b := m.bindings[a]; b != nil && b.held(t.el) {
+	if b := m.bindings.at(a); b != nil && b.held(t.el) {
 		return nil, nil
 	}
 	m.withdraw(o)

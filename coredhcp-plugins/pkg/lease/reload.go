@@ -2,6 +2,8 @@ package lease
 
 import (
 	"cmp"
+	"iter"
+	"maps"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -58,10 +60,10 @@ func (m *Manager) prepare(x *index) error {
 	m.mu.Lock()
 	m.coming, m.side = x, !m.side
 	m.mu.Unlock()
-	if err := walk(m, m.offers.byAddress, func(a netip.Addr, _ *offer) { x.unlist(a, m.bindings[a]) }); err != nil {
+	if err := walk(m, maps.Values(m.offers.byAddress), func(o *offer) { x.unlist(o.addr, m.bindings.at(o.addr)) }); err != nil {
 		return err
 	}
-	return walk(m, m.bindings, func(_ netip.Addr, b *binding) { m.join(b) })
+	return walk(m, m.bindings.each(), m.join)
 }
 
 // join takes a binding up into the index to come. One that was made since there is one is part of it already. Caller holds
@@ -96,7 +98,7 @@ func (m *Manager) put(x *index, moved []netip.Addr, alike bool) error {
 	}
 	old := m.conf
 	for _, a := range moved {
-		b := m.bindings[a]
+		b := m.bindings.at(a)
 		old.unlist(a, b)
 		if b != nil {
 			old.count(b, takeAway)
@@ -105,7 +107,7 @@ func (m *Manager) put(x *index, moved []netip.Addr, alike bool) error {
 	x.inherit(old)
 	m.conf = x
 	for _, a := range moved {
-		if b := m.bindings[a]; b != nil {
+		if b := m.bindings.at(a); b != nil {
 			x.count(b, 1)
 		}
 		m.list(a)
@@ -154,7 +156,7 @@ func (x *index) moved(old *index) (list []netip.Addr, alike bool) {
 
 // withdrawForbidden withdraws the offers that the index in force does not permit.
 func (m *Manager) withdrawForbidden(x *index) error {
-	return walk(m, m.offers.byAddress, func(_ netip.Addr, o *offer) {
+	return walk(m, maps.Values(m.offers.byAddress), func(o *offer) {
 		// An offer that is withdrawn needlessly does no harm: its client gets the address if it asks for it.
 		w := &asker{Query: Query{Client: o.client.client()}, reservation: x.reservation(o.client.client())}
 		if !x.permitted(o.addr, w) {
@@ -170,7 +172,7 @@ func (m *Manager) collect(choose func(*binding) bool) ([]*binding, error) {
 		b *binding
 	}
 	var found []version // as they were, since they go on to change
-	err := walk(m, m.bindings, func(_ netip.Addr, b *binding) {
+	err := walk(m, m.bindings.each(), func(b *binding) {
 		if b.state == Active && b.name != "" && choose(b) {
 			found = append(found, version{b.version, b})
 		}
@@ -183,18 +185,18 @@ func (m *Manager) collect(choose func(*binding) bool) ([]*binding, error) {
 	return list, err
 }
 
-// walk hands everything that a map of the Manager holds to f, with mu held, and lets go of mu again and again. Of what is
-// put into the map meanwhile it may hand over some. It ends early, with ErrClosed, when the Manager closes.
-func walk[V any](m *Manager, all map[netip.Addr]V, f func(netip.Addr, V)) error {
+// walk hands all of something that the Manager holds to f, with mu held, and lets go of mu again and again. Of what comes to
+// it meanwhile it may hand over some. It ends early, with ErrClosed, when the Manager closes.
+func walk[V any](m *Manager, all iter.Seq[V], f func(V)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := 0
-	for a, v := range all {
+	for v := range all {
 		if m.closed {
 			return ErrClosed
 		}
-		f(a, v)
-		// Here, where nothing of the map is at hand that may be gone by then.
+		f(v)
+		// Here, where nothing of it is at hand that may be gone by then.
 		if n++; n < m.atOnce {
 			continue
 		}

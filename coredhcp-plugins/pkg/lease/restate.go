@@ -14,35 +14,41 @@ const (
 	clockCheck = time.Minute
 )
 
+// restateLook bounds how many bindings are looked at in one step for such whose times are to be written again.
+const restateLook = 8 * expireAtOnce
+
 // restate writes some of the times again that the wall clock was set away from, and returns the group that they are
-// committed with, or nil if there are none. Leases that do not end are left as they are. Caller holds mu.
-func (m *Manager) restate(t moment) *group {
+// committed with, or nil if there are none among those that it looked at; more says that it is not through with all. Leases
+// that do not end are left as they are. Caller holds mu.
+func (m *Manager) restate(t moment) (g *group, more bool) {
 	if base := t.at(0); base.Sub(m.base).Abs() > clockStep {
-		m.log.Warn("the clock was set: writing the times of leases again", "by", base.Sub(m.base).Round(time.Second), "leases", len(m.ends))
-		m.base, m.moved = base, make([]*binding, len(m.ends))
-		for i := range m.ends {
-			m.moved[i] = m.ends[i].b
-		}
+		m.log.Warn("the clock was set: writing the times of leases again", "by", base.Sub(m.base).Round(time.Second), "leases", len(m.ends.heap))
+		m.base, m.restating = base, 1
+	}
+	if m.restating == 0 {
+		return nil, false
 	}
 	n := 0
-	for ; n < expireAtOnce && len(m.moved) > 0; m.moved = m.moved[1:] {
-		if b := m.moved[0]; b.ending() {
+	for end := m.restating + restateLook; n < expireAtOnce && m.restating < end && m.restating <= m.bindings.made; m.restating++ {
+		if b := m.bindings.get(m.restating); b.n != 0 && b.ending() {
 			m.change(b, b.record, t)
 			n++
 		}
 	}
-	if n == 0 {
-		m.moved = nil
-		return nil
+	if more = m.restating <= m.bindings.made; !more && n == 0 {
+		m.restating = 0
 	}
-	return m.submit(true)
+	if n == 0 {
+		return nil, more
+	}
+	return m.submit(true), more
 }
 
 // restateAll begins anew with what restate has begun, since some of it was not written.
 func (m *Manager) restateAll() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.moved != nil {
+	if m.restating != 0 {
 		m.base = time.Time{}
 	}
 }

@@ -99,3 +99,30 @@ func TestClockIsSet(t *testing.T) {
 		})
 	}
 }
+
+// TestClockIsSetInSteps holds that no more than restateLook bindings are looked at before others have the Manager, also where
+// none of them has times to be written again.
+func TestClockIsSetInSteps(t *testing.T) {
+	m := filled(t, "leases", vfs.NewMem(), restateLook)
+	defer m.Close()
+	var next atomic.Int64
+	parallel(restateLook, 64, func() {
+		c := numbered(int(next.Add(1) - 1))
+		m.mu.Lock()
+		a := m.bindings.first([]byte(c.Key())).addr
+		m.mu.Unlock()
+		if ended, err := m.Release(t.Context(), Query{Client: c, ServerID: server, ClientAddr: a}); err != nil || !ended {
+			t.Error(ended, err)
+		}
+	})
+	exchange(t, m, restateLook, "") // the one that is held
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.base = m.base.Add(-time.Hour)
+	for step, want := range []struct{ group, more bool }{{false, true}, {true, false}, {false, false}} {
+		g, more := m.restate(m.now())
+		if (g != nil) != want.group || more != want.more {
+			t.Errorf("step %d: writes %t, more %t; want %+v", step, g != nil, more, want)
+		}
+	}
+}

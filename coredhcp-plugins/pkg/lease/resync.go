@@ -168,7 +168,7 @@ func (m *Manager) removalOf(e *ended, own map[string]bool) *removal {
 	if o := m.conf.reserved[e.addr]; o != nil && !o.Publish || o == nil && m.conf.withheld(e.addr) {
 		r.shows &^= Reverse
 	}
-	if b := m.bindings[e.addr]; b != nil && b.state == Active && b.name == e.name {
+	if b := m.bindings.at(e.addr); b != nil && b.state == Active && b.name == e.name {
 		if b.client.key() == r.client.key() {
 			return nil
 		}

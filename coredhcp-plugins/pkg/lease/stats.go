@@ -75,7 +75,7 @@ func (x *index) measure() {
 func (m *Manager) Stats() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := Stats{Bindings: len(m.bindings), Offers: len(m.offers.byAddress), Removals: len(m.removals), Refused: m.refused}
+	s := Stats{Bindings: m.bindings.len(), Offers: len(m.offers.byAddress), Removals: len(m.removals), Refused: m.refused}
 	s.Networks = make([]NetworkStats, len(m.conf.networks))
 	of := map[*network]*NetworkStats{}
 	for i, n := range m.conf.networks {
@@ -89,7 +89,7 @@ func (m *Manager) Stats() Stats {
 		}
 	}
 	for a := range m.offers.byAddress {
-		p, b := m.conf.poolOf(a), m.bindings[a]
+		p, b := m.conf.poolOf(a), m.bindings.at(a)
 		if p != nil && !m.conf.withheld(a) && (b == nil || b.state != Active && b.state != Declined) {
 			of[p.network].Offered++
 		}

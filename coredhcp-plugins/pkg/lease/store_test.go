@@ -132,7 +132,7 @@ func TestDamagedLog(t *testing.T) {
 				t.Fatal(err)
 			}
 			if m, err = Open(copied, wideConfig(1000), Options{}); err == nil {
-				t.Errorf("opened with %d of 400 leases", len(m.bindings))
+				t.Errorf("opened with %d of 400 leases", m.bindings.len())
 				_ = m.Close() // the test fails anyway
 			}
 		})
