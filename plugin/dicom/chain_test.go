@@ -91,8 +91,8 @@ func TestReady(t *testing.T) {
 	}
 }
 
-// secondary is a server that counts NOTIFY messages.
-func secondary(t *testing.T) (address string, notified *atomic.Int32) {
+// fakeSecondary is a server that counts NOTIFY messages.
+func fakeSecondary(t *testing.T) (address string, notified *atomic.Int32) {
 	t.Helper()
 	c, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -123,7 +123,7 @@ func secondary(t *testing.T) (address string, notified *atomic.Int32) {
 }
 
 func TestTransferAndNotify(t *testing.T) {
-	address, notified := secondary(t)
+	address, notified := fakeSecondary(t)
 	s := startSite(t, t.TempDir(), fmt.Sprintf("transfer {\n\tto %s\n}", address))
 	eventually(t, "NOTIFY at the start", func() bool { return notified.Load() == 1 })
 	s.update(t, dns.RcodeSuccess, domain, "ct1.imaging.example.org. 300 A 192.0.2.11")
@@ -227,7 +227,7 @@ func TestTransferAndNotify(t *testing.T) {
 // TestNotifyAfterRestart: secondaries may have missed something, also when
 // nothing has changed here.
 func TestNotifyAfterRestart(t *testing.T) {
-	address, notified := secondary(t)
+	address, notified := fakeSecondary(t)
 	dir := t.TempDir()
 	for n := range int32(3) {
 		s := startSite(t, dir, fmt.Sprintf("transfer {\n\tto %s\n}", address))
@@ -243,7 +243,7 @@ func TestSignalReloads(t *testing.T) {
 	dir := t.TempDir()
 	path := write(t, dir, "site.yaml", siteYAML)
 	edit := func() (notified *atomic.Int32) {
-		address, notified := secondary(t)
+		address, notified := fakeSecondary(t)
 		write(t, dir, "Corefile", block(fmt.Sprintf("site %s\ndatabase %s", path, filepath.Join(dir, "zones")),
 			fmt.Sprintf("transfer {\n\tto %s\n}", address)))
 		return notified
@@ -324,14 +324,18 @@ func TestTransferSerials(t *testing.T) {
 	}
 }
 
-// fakeNotifier takes a second for each NOTIFY and fails while broken.
+// fakeNotifier takes a second for each NOTIFY, or until it shall not any more, and
+// fails while broken.
 type fakeNotifier struct {
 	sent   atomic.Int32
 	broken atomic.Bool
 }
 
-func (f *fakeNotifier) Notify(string) error {
-	time.Sleep(time.Second)
+func (f *fakeNotifier) Notify(ctx context.Context, _ string) error {
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+	}
 	f.sent.Add(1)
 	if f.broken.Load() {
 		return errors.New("no answer")

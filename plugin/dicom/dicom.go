@@ -11,7 +11,7 @@
 // fails runs no callbacks. Once it is open, a query takes no lock: it reads the
 // snapshot that is published at that moment. All that runs in the background,
 // one watcher of the site file, one maker of backups and one notifier for each
-// zone, belongs to the handler and has ended when its shutdown callback returns;
+// secondary of each zone, belongs to the handler and has ended when its shutdown callback returns;
 // a transfer that is under way then goes on, within its bounds, from its
 // snapshot. Instances that overlap while a Corefile is reloaded share one store.
 package dicom
@@ -48,11 +48,14 @@ type Dicom struct {
 	Next plugin.Handler
 
 	*config
-	zones       map[string]*served // by origin; the map does not change
-	secondaries notifier           // nil without the transfer plugin
-	transfers   *lanes
-	upstream    *upstream.Upstream
-	now         func() time.Time // for the serial of a new zone and for retries
+	zones     map[string]*served // by origin; the map does not change
+	transfers *lanes
+	upstream  *upstream.Upstream
+	now       func() time.Time // for the serial of a new zone and for retries
+
+	block    int                // the server block in the Corefile, from 0
+	keys     []string           // of the server block
+	transfer *transfer.Transfer // nil: not in the server block
 
 	refusals refusalLines
 	failures *rate.Sometimes // log lines
@@ -68,6 +71,9 @@ type Dicom struct {
 	release func() error   // gives the store back, and the metrics
 	stop    func()         // ends the goroutines
 	tasks   sync.WaitGroup // the goroutines
+
+	background func(func(context.Context)) // makes another one; once started
+	notifiers  map[string][]notifier       // by zone; those that were not begun with
 }
 
 // served is one zone. It is nil inside until the handler has started.
@@ -76,7 +82,7 @@ type served struct {
 	zone    atomic.Pointer[zone.Zone]
 	metrics atomic.Pointer[zoneMetrics]
 	content atomic.Pointer[dnssd.Publication] // nil without a site file
-	notices
+	told    atomic.Pointer[[]notices]         // one for each secondary; nil until they are known
 }
 
 func newDicom(cfg *config) *Dicom {
@@ -90,7 +96,7 @@ func newDicom(cfg *config) *Dicom {
 		failures:  sparing(),
 	}
 	for _, origin := range cfg.zones {
-		d.zones[origin] = &served{origin: origin, notices: newNotices()}
+		d.zones[origin] = &served{origin: origin}
 	}
 	return d
 }

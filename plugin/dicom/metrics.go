@@ -32,7 +32,7 @@ var (
 	refusals        = counters("refusals_total", "Counter of the UPDATE messages that were refused, by the reason.", "zone", "reason")
 	transfers       = counters("transfers_total", "Counter of the transfers of a zone, by what was sent: axfr (all of it), ixfr (the difference) or soa (nothing new).", "zone", "sent")
 	failedTransfers = counters("failed_transfers_total", "Counter of the transfers of a zone that were not carried out: busy (too many at a time) or slow (cut before the end).", "zone", "reason")
-	notifies        = counters("notifies_total", "Counter of the rounds of NOTIFY to all secondaries of a zone: success if all of them have answered.", "zone", "result")
+	notifies        = counters("notifies_total", "Counter of the NOTIFY of a zone, each to one secondary: success if that has answered.", "zone", "result")
 
 	zoneRecords    = gauges("zone_records", "Number of the records in a zone.", "zone")
 	zoneBytes      = gauges("zone_bytes", "Size of a zone in uncompressed wire form.", "zone")
@@ -130,7 +130,7 @@ func (m *zoneMetrics) refused(r reason) {
 	}
 }
 
-// told counts a round of NOTIFY.
+// told counts a NOTIFY.
 func (m *zoneMetrics) told(ok bool) {
 	switch {
 	case m == nil:

@@ -43,7 +43,7 @@ func TestMetrics(t *testing.T) {
 	dir := t.TempDir()
 	path := write(t, dir, "site.yaml", siteYAML)
 	metrics := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	address, notified := secondary(t)
+	address, notified := fakeSecondary(t)
 	database := filepath.Join(dir, "zones")
 	s := start(t, strings.Replace(block(fmt.Sprintf("site %s\ndatabase %s\nallow %s * A AAAA TXT\nmax_update_records 5", path, database, key),
 		"prometheus "+metrics, fmt.Sprintf("transfer {\n\tto %s\n}", address)), "require_opcode UPDATE", "", 1))

@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// A notifier tells the secondaries of a zone that it has changed; it is the
-// transfer plugin.
+// A notifier tells a secondary that a zone has changed, and returns when that has
+// answered or is not waited for any longer.
 type notifier interface {
-	Notify(zone string) error
+	Notify(ctx context.Context, zone string) error
 }
 
 // Without an answer a NOTIFY is repeated some minutes long (RFC 1996 section
 // 3.6); then the refresh timer of the secondary has to do. A zone that changes
-// without pause is told about a few times a second: each NOTIFY makes every
-// secondary ask for the serial, and most fetch what is new.
+// without pause is told about a few times a second: each NOTIFY makes the
+// secondary ask for the serial, and mostly fetch what is new.
 const (
 	notifyRetry   = time.Minute
 	notifyRetries = 5
 	notifyPause   = 200 * time.Millisecond
 )
 
-// notices is the wish to notify the secondaries of one zone. Any number of
-// changes while a NOTIFY is under way make one more.
+// notices is the wish to notify one secondary of one zone. Any number of changes
+// while a NOTIFY is under way make one more.
 type notices struct {
 	pending chan struct{} // holds one token while a change has not been told
 }
@@ -37,8 +37,7 @@ func (n notices) changed() {
 	}
 }
 
-// run tells secondaries about the changes of zone until ctx ends. A NOTIFY that
-// is under way then is finished, or given up by the transfer plugin in its time.
+// run tells a secondary about the changes of zone until ctx ends.
 func (n notices) run(ctx context.Context, zone string, to notifier, metrics *zoneMetrics) {
 	retries := 0
 	lines := sparing()
@@ -55,7 +54,10 @@ func (n notices) run(ctx context.Context, zone string, to notifier, metrics *zon
 			retries++
 		}
 		timer.Stop()
-		err := to.Notify(zone)
+		err := to.Notify(ctx, zone)
+		if ctx.Err() != nil {
+			return
+		}
 		metrics.told(err == nil)
 		if err != nil {
 			if retries == 0 || retries == notifyRetries {

@@ -139,11 +139,10 @@ func (d *Dicom) open() (err error) {
 		s.zone.Store(z)
 		serial := z.Snapshot().Serial()
 		log.Infof("Zone %s has serial %d and %d records", s.origin, serial, z.Snapshot().Len())
-		d.committed(s, z) // secondaries may have missed something
-		if d.secondaries != nil {
-			d.tasks.Go(func() { s.run(ctx, s.origin, d.secondaries, s.metrics.Load()) })
-		}
+		d.committed(s, z)
 	}
+	d.background = func(f func(context.Context)) { d.tasks.Go(func() { f(ctx) }) }
+	d.notifyLocked()
 	if d.sitePath != "" {
 		d.warn(current)
 		w := &watcher{
@@ -156,12 +155,12 @@ func (d *Dicom) open() (err error) {
 		if later {
 			w.pending = &current
 		}
-		d.tasks.Go(func() { w.run(ctx) })
+		d.background(w.run)
 	}
 	if d.backup != nil {
 		var m *backupMetrics
 		metrics = append(metrics, backupSeries.use(d.database, func() { m = newBackupMetrics(d.database) }))
-		d.tasks.Go(func() { d.backup.run(ctx, store, d.database, m) })
+		d.background(func(ctx context.Context) { d.backup.run(ctx, store, d.database, m) })
 	}
 	if d.database == "" {
 		log.Warningf("No database: updates of %v are lost when this server ends or reloads", d.config.zones)
@@ -210,8 +209,10 @@ func (d *Dicom) newZone(origin string, content *site.Site) ([]dns.RR, error) {
 // committed is told about each change of a zone, after it is visible.
 func (d *Dicom) committed(s *served, z *zone.Zone) {
 	s.metrics.Load().published(z.Snapshot())
-	if d.secondaries != nil {
-		s.changed()
+	if told := s.told.Load(); told != nil {
+		for _, n := range *told {
+			n.changed()
+		}
 	}
 }
 

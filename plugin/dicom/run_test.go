@@ -105,7 +105,7 @@ func TestCloseEndsGoroutines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := seeded(t, "")
 		f := new(fakeNotifier)
-		d.secondaries = f
+		d.notifiers = map[string][]notifier{domain: {f}}
 		if err := d.start(); err != nil {
 			t.Fatal(err)
 		}

@@ -26,6 +26,7 @@ func setup(c *caddy.Controller) error {
 		return plugin.Error(pluginName, c.Err(err.Error()))
 	}
 	d := newDicom(cfg)
+	d.block, d.keys = c.ServerBlockIndex, c.ServerBlockKeys
 	c.Set(handlersKey{}, append(handlers, d))
 
 	server := dnsserver.GetConfig(c)
@@ -38,9 +39,7 @@ func setup(c *caddy.Controller) error {
 	c.OnStartup(func() error {
 		// transfer and tsig stand before dicom in the chain, which is complete
 		// only now.
-		if t, ok := server.Handler("transfer").(*transfer.Transfer); ok {
-			d.secondaries = t
-		}
+		d.transfer, _ = server.Handler("transfer").(*transfer.Transfer)
 		if len(d.rules) > 0 && server.Handler("tsig") == nil {
 			log.Warningf("No tsig in the server block of %v: all updates are refused, whatever allow says", d.config.zones)
 		}
@@ -153,6 +152,7 @@ func startHook(event caddy.EventName, info any) error {
 	handlers, _ := instance.Storage[handlersKey{}].([]*Dicom)
 	instance.StorageMu.RUnlock()
 	for _, d := range handlers {
+		d.know(instance.Caddyfile())
 		// A failure is logged there, and tried again with the next request.
 		_ = d.start()
 	}

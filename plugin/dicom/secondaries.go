@@ -1,0 +1,192 @@
+package dicom
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/caddy/caddyfile"
+	"github.com/coredns/coredns/plugin"
+	coreparse "github.com/coredns/coredns/plugin/pkg/parse"
+	"github.com/coredns/coredns/plugin/pkg/transport"
+	"github.com/coredns/coredns/plugin/transfer"
+
+	"github.com/miekg/dns"
+)
+
+// The transfer plugin tells one secondary after the other, and waits six seconds
+// for each that does not answer. It shows nobody whom it tells. So that those who
+// are there need not wait for one that is not, dicom reads from the Corefile what
+// transfer has read there, and tells each by itself.
+
+const (
+	notifyTries   = 3
+	notifyTimeout = 2 * time.Second // of each
+)
+
+// A secondary is told by NOTIFY (RFC 1996).
+type secondary struct {
+	address string // with the port
+	source  net.IP // nil: what the system chooses
+}
+
+// Notify implements [notifier].
+func (s secondary) Notify(ctx context.Context, zone string) error {
+	var err error
+	for range notifyTries {
+		if err = s.ask(ctx, zone); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("secondary %s: %w", s.address, err)
+	}
+	return nil
+}
+
+func (s secondary) ask(ctx context.Context, zone string) error {
+	c := &dns.Client{Timeout: notifyTimeout}
+	if s.source != nil {
+		c.Dialer = &net.Dialer{Timeout: notifyTimeout, LocalAddr: &net.UDPAddr{IP: s.source}}
+	}
+	conn, err := c.DialContext(ctx, s.address)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // ends the wait for an answer
+	defer conn.Close()                                          //nolint:errcheck // what matters is the answer
+	begun := time.Now()
+	r, _, err := c.ExchangeWithConnContext(ctx, new(dns.Msg).SetNotify(zone), conn)
+	switch {
+	case err != nil:
+		// A port that nobody listens at says so at once: one that is just being
+		// opened again needs a moment.
+		select {
+		case <-ctx.Done():
+		case <-time.After(notifyTimeout/4 - time.Since(begun)):
+		}
+		return err
+	case r.Rcode != dns.RcodeSuccess:
+		return errors.New(dns.RcodeToString[r.Rcode])
+	}
+	return nil
+}
+
+// oneByOne is the transfer plugin, where it cannot be known whom it tells.
+type oneByOne struct{ *transfer.Transfer }
+
+// Notify implements [notifier].
+func (o oneByOne) Notify(_ context.Context, zone string) error { return o.Transfer.Notify(zone) }
+
+var _, _ notifier = secondary{}, oneByOne{}
+
+// A transferBlock is one transfer directive.
+type transferBlock struct {
+	zones       plugin.Zones
+	secondaries []secondary
+}
+
+// readTransfers reads the transfer directives of a server block, counted from 0,
+// whose keys are given as CoreDNS has expanded them.
+func readTransfers(corefile caddy.Input, block int, keys []string) ([]transferBlock, error) {
+	blocks, err := caddyfile.Parse(corefile.Path(), bytes.NewReader(corefile.Body()), caddy.ValidDirectives(corefile.ServerType()))
+	if err != nil {
+		return nil, err
+	}
+	if block >= len(blocks) || len(blocks[block].Tokens["transfer"]) == 0 {
+		return nil, errors.New("Corefile has no transfer where it was read") //nolint:staticcheck // a name
+	}
+	var all []transferBlock
+	c := caddyfile.NewDispenserTokens(corefile.Path(), blocks[block].Tokens["transfer"])
+	for c.Next() {
+		b := transferBlock{zones: plugin.OriginsFromArgsOrServerBlock(c.RemainingArgs(), keys)}
+		var source net.IP
+		for c.NextBlock() {
+			switch property := c.Val(); property {
+			case "to":
+				for _, to := range c.RemainingArgs() {
+					if to == "*" {
+						continue
+					}
+					address, err := coreparse.HostPort(to, transport.Port)
+					if err != nil {
+						return nil, err
+					}
+					b.secondaries = append(b.secondaries, secondary{address: address})
+				}
+			case "source":
+				if args := c.RemainingArgs(); len(args) == 1 {
+					source = net.ParseIP(args[0])
+				}
+			default:
+				return nil, c.Errf("property %q of transfer is unknown here", property)
+			}
+		}
+		for i := range b.secondaries {
+			b.secondaries[i].source = source
+		}
+		all = append(all, b)
+	}
+	return all, nil
+}
+
+// secondariesOf returns whom transfer tells about a zone: those of the directive
+// that matches it best, the first of several.
+func secondariesOf(blocks []transferBlock, zone string) []secondary {
+	var best []secondary
+	longest := 0
+	for _, b := range blocks {
+		if match := b.zones.Matches(zone); len(match) > longest {
+			best, longest = b.secondaries, len(match)
+		}
+	}
+	return best
+}
+
+// know tells the handler whom to notify, from the Corefile that its instance was
+// made from, once that has started.
+func (d *Dicom) know(corefile caddy.Input) {
+	if d.transfer == nil {
+		return
+	}
+	blocks, err := readTransfers(corefile, d.block, d.keys)
+	if err != nil {
+		log.Warningf("NOTIFY goes to one secondary after the other, and waits for each: %v", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.notifiers = make(map[string][]notifier)
+	for _, origin := range d.config.zones {
+		if err != nil {
+			d.notifiers[origin] = []notifier{oneByOne{d.transfer}}
+			continue
+		}
+		for _, s := range secondariesOf(blocks, origin) {
+			d.notifiers[origin] = append(d.notifiers[origin], s)
+		}
+	}
+	if d.started {
+		d.notifyLocked()
+	}
+}
+
+// notifyLocked begins to notify those that know has found. The caller holds mu,
+// and the handler runs.
+func (d *Dicom) notifyLocked() {
+	for origin, to := range d.notifiers {
+		s := d.zones[origin]
+		var all []notices
+		for _, n := range to {
+			told := newNotices()
+			told.changed() // it may have missed something
+			all = append(all, told)
+			d.background(func(ctx context.Context) { told.run(ctx, origin, n, s.metrics.Load()) })
+		}
+		s.told.Store(&all)
+	}
+	d.notifiers = nil
+}

@@ -1,0 +1,100 @@
+package dicom
+
+import (
+	"fmt"
+	"net"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/coredns/caddy"
+	"github.com/miekg/dns"
+)
+
+// silent returns the address of a secondary that takes packets and says nothing.
+func silent(t *testing.T) string {
+	t.Helper()
+	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.LocalAddr().String()
+}
+
+// TestNotifyBesideTheDead: who answers hears of each change without waiting for
+// those who do not. One after the other they would take three minutes.
+func TestNotifyBesideTheDead(t *testing.T) {
+	var to strings.Builder
+	for range 30 {
+		fmt.Fprintf(&to, "to %s\n", silent(t))
+	}
+	address, notified := fakeSecondary(t)
+	s := startSite(t, t.TempDir(), fmt.Sprintf("transfer {\n%sto %s\n}", to.String(), address))
+	eventually(t, "NOTIFY at the start", func() bool { return notified.Load() == 1 })
+	s.update(t, dns.RcodeSuccess, domain, "ct1.imaging.example.org. 300 A 192.0.2.11")
+	eventually(t, "NOTIFY after a change", func() bool { return notified.Load() == 2 })
+}
+
+// TestReadTransfers: who is notified is whom transfer has in the same words.
+func TestReadTransfers(t *testing.T) {
+	const corefile = `(others) {
+	transfer example.com {
+		to 192.0.2.7
+	}
+}
+. {
+	whoami
+}
+imaging.example.org 192.0.2.0/24 {
+	transfer {
+		to 192.0.2.1 * 192.0.2.2:5353
+		to [2001:db8::1]:53 2001:db8::2
+		source 198.51.100.1
+	}
+	transfer ward.imaging.example.org {
+		to 192.0.2.3
+	}
+	transfer imaging.example.org {
+		to 192.0.2.4
+	}
+	import others
+}
+`
+	keys := []string{"dns://imaging.example.org.:53", "dns://2.0.192.in-addr.arpa.:53"}
+	input := func(text string) caddy.Input {
+		return caddy.CaddyfileInput{Filepath: "Corefile", Contents: []byte(text), ServerTypeName: "dns"}
+	}
+	blocks, err := readTransfers(input(corefile), 1, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := net.ParseIP("198.51.100.1")
+	all := []secondary{{"192.0.2.1:53", source}, {"192.0.2.2:5353", source}, {"[2001:db8::1]:53", source}, {"[2001:db8::2]:53", source}}
+	for zone, want := range map[string][]secondary{
+		"imaging.example.org.":      all,
+		"2.0.192.in-addr.arpa.":     all,
+		"ward.imaging.example.org.": {{"192.0.2.3:53", nil}},
+		"example.com.":              {{"192.0.2.7:53", nil}},
+		"example.net.":              nil,
+	} {
+		if got := secondariesOf(blocks, zone); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v, want %v", zone, got, want)
+		}
+	}
+	for _, tt := range []struct {
+		name, corefile string
+		block          int
+	}{
+		{"a property of a later CoreDNS", strings.Replace(corefile, "source", "through", 1), 1},
+		{"another block", corefile, 0},
+		{"no such block", corefile, 2},
+		{"not a Corefile", "}", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if blocks, err := readTransfers(input(tt.corefile), tt.block, keys); err == nil {
+				t.Errorf("%v", blocks)
+			}
+		})
+	}
+}
