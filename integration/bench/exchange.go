@@ -118,6 +118,17 @@ func (b *bench) wire(ctx context.Context) error {
 	})
 }
 
+// wired is a part that needs that network, and is skipped without it.
+func (b *bench) wired(part func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := b.wire(ctx); err != nil {
+			b.skip("names", err.Error())
+			return nil
+		}
+		return part(ctx)
+	}
+}
+
 // load is one of the relay's; clients that were used before must not come again.
 func (b *bench) load() exchangeLoad {
 	return exchangeLoad{

@@ -36,6 +36,7 @@ type options struct {
 	leases   int           // that are held
 	devices  int           // of the site file that is reloaded
 	duration time.Duration // of each measurement
+	follow   time.Duration // of leases whose names DNS is to follow
 	rounds   int           // how often each is done
 	limit    time.Duration // for everything
 	wait     time.Duration // for a quiet machine, before each measurement at most
@@ -45,7 +46,10 @@ type options struct {
 }
 
 // sections are the parts of the benchmark, in their order.
-var sections = []string{"updates", "queries", "mixed", "reload", "startup", "exchanges", "held", "names"}
+var sections = []string{"updates", "queries", "mixed", "reload", "startup", "exchanges", "held", "names", "followed", "slowed", "caughtup"}
+
+// wiredSections need a network of their own.
+var wiredSections = []string{"exchanges", "held", "names", "followed", "slowed", "caughtup"}
 
 func main() {
 	o, err := parse(os.Args[1:])
@@ -74,7 +78,7 @@ func main() {
 // enter finds out what network the DHCP side can have; where that takes a user
 // namespace, the program goes on in there.
 func (o *options) enter() (err error) {
-	if slices.ContainsFunc(o.only, func(s string) bool { return s == "exchanges" || s == "held" || s == "names" }) {
+	if slices.ContainsFunc(o.only, func(s string) bool { return slices.Contains(wiredSections, s) }) {
 		o.mode, _, err = lab.Enter(0)
 	}
 	return err
@@ -83,10 +87,10 @@ func (o *options) enter() (err error) {
 func parse(args []string) (options, error) {
 	o := options{
 		sizes: []int{10_000}, names: 100_000, leases: 100_000, devices: 5_000,
-		duration: 4 * time.Second, rounds: 3, wait: 3 * time.Second, limit: 15 * time.Minute,
+		duration: 4 * time.Second, follow: 30 * time.Second, rounds: 3, wait: 3 * time.Second, limit: 20 * time.Minute,
 	}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	short := f.Bool("short", false, "everything in under a minute: small zones, one round")
+	short := f.Bool("short", false, "small zones, one round; about four minutes")
 	full := f.Bool("full", false, "zones up to 1,000,000 records; about 25 minutes")
 	f.StringVar(&o.bin, "bin", cmp.Or(os.Getenv("DICOMNAM_BIN"), "bin"), "directory of the binary coredns")
 	f.StringVar(&o.dir, "dir", "", "directory on the disk to measure (default the one for temporary files)")
@@ -95,6 +99,7 @@ func parse(args []string) (options, error) {
 	names := f.Int("names", 0, "names of the zone that is started with (default 100000)")
 	leases := f.Int("leases", 0, "leases that are held (default 100000, at most 900000)")
 	duration := f.Duration("d", 0, "length of each measurement (default 4s)")
+	follow := f.Duration("follow", 0, "length of the load that DNS is to follow (default 30s, with -short 5s)")
 	rounds := f.Int("rounds", 0, "how often each measurement is done (default 3)")
 	wait := f.Duration("wait", -1, "how long to wait for a quiet machine before each measurement (default 3s, with -short 0)")
 	f.StringVar(&o.profile, "profile", "", "only write CPU profiles of dicom under updates, to `files` that begin so")
@@ -108,7 +113,7 @@ func parse(args []string) (options, error) {
 	case f.NArg() > 0:
 		return o, fmt.Errorf("unknown argument %q", f.Arg(0))
 	case *short:
-		o.names, o.leases, o.duration, o.rounds, o.wait, o.limit = 10_000, 20_000, time.Second, 1, 0, 2*time.Minute
+		o.names, o.leases, o.duration, o.follow, o.rounds, o.wait, o.limit = 10_000, 20_000, time.Second, 5*time.Second, 1, 0, 6*time.Minute
 	case *full:
 		o.sizes, o.names, o.leases, o.limit = []int{10_000, 100_000, 1_000_000}, 1_000_000, fillLimit, 2*time.Hour
 	}
@@ -116,6 +121,7 @@ func parse(args []string) (options, error) {
 	o.names = cmp.Or(*names, o.names)
 	o.leases = cmp.Or(*leases, o.leases)
 	o.duration = cmp.Or(*duration, o.duration)
+	o.follow = cmp.Or(*follow, o.follow)
 	o.rounds = cmp.Or(*rounds, o.rounds)
 	if *wait >= 0 {
 		o.wait = *wait
@@ -145,8 +151,8 @@ func parse(args []string) (options, error) {
 	if o.leases < 1 || o.leases > fillLimit {
 		return o, fmt.Errorf("%d leases: expected 1 to %d", o.leases, fillLimit)
 	}
-	if o.duration < 0 || o.rounds < 0 {
-		return o, errors.New("-d and -rounds: expected more than 0")
+	if o.duration < 0 || o.follow < 0 || o.rounds < 0 {
+		return o, errors.New("-d, -follow and -rounds: expected more than 0")
 	}
 	return o, nil
 }
@@ -159,6 +165,8 @@ type bench struct {
 	table table
 	log   io.Writer // what is going on
 	count int       // of servers that were started, for their directories
+
+	missing []string // peers of which a program is missing, and that was told
 }
 
 func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
@@ -195,7 +203,8 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	}
 	parts := map[string]func(context.Context) error{
 		"updates": b.updates, "queries": b.queries, "mixed": b.mixed, "reload": b.reload, "startup": b.startup,
-		"exchanges": b.exchanges, "held": b.held, "names": b.named,
+		"exchanges": b.exchanges, "held": b.held, "names": b.wired(b.named), "followed": b.wired(b.followed), "slowed": b.wired(b.slowed),
+		"caughtup": b.wired(b.caughtUp),
 	}
 	for _, s := range sections {
 		if !slices.Contains(o.only, s) {

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-
-	"github.com/dicomnam/dicomnam/integration/lab"
 )
 
 const (
@@ -23,25 +21,30 @@ const (
 	namesMany  = 500  // leases that are taken by namesCrowd clients
 	namesCrowd = 50   // clients at a time
 	namesRate  = 2000 // leases a second that are to be followed
+
+	// How long a client rests before it asks again: one by itself hardly at all, many so that most of what the servers do
+	// is not answering them.
+	restAlone = 200 * time.Microsecond
+	restCrowd = 2 * time.Millisecond
 )
 
-// named measures the time from the ACK to the first right answer: of one client at a time, of many, and at a rate; then
-// how long it takes after DNS was away.
-func (b *bench) named(ctx context.Context) error {
-	if err := b.wire(ctx); err != nil {
-		b.skip("names", err.Error())
-		return nil
-	}
-	for i, st := range b.nameStacks() {
+// namesAlike runs a measurement of our servers and of the peers, each time on new databases. Updates go to a port of the
+// name server's address.
+func (b *bench) namesAlike(ctx context.Context, updates uint16, measure func(s *runningStack, ours bool) error) error {
+	for i, st := range b.nameStacks(updates) {
+		if slices.Contains(b.missing, st.name) {
+			continue
+		}
 		s, err := b.startStack(ctx, st)
 		if err != nil {
 			if i == 0 || ctx.Err() != nil {
 				return err
 			}
 			b.skip(st.name, err.Error())
+			b.missing = append(b.missing, st.name)
 			continue
 		}
-		err = b.measureStack(ctx, s, i == 0)
+		err = measure(s, i == 0)
 		s.kill()
 		if err != nil {
 			return err
@@ -50,37 +53,79 @@ func (b *bench) named(ctx context.Context) error {
 	return nil
 }
 
-func (b *bench) measureStack(ctx context.Context, s *runningStack, ours bool) error {
-	first := 20_000_000
-	for _, w := range []struct {
-		what          string
-		clients, each int
-		goal          string
-	}{
-		{"ACK to name, one at a time", 1, namesAlone, "goal: p50 at most 1.5 ms, p99 5 ms"},
-		{fmt.Sprintf("ACK to name, %d clients at a time", namesCrowd), namesCrowd, namesMany / namesCrowd, "goal: p99 at most 20 ms"},
-	} {
-		b.calm(ctx)
-		forward, reverse, err := b.namesOf(ctx, s, first, w.clients, w.each)
+// named measures the time from the ACK to the first right answer: of one client at a time, and of many.
+func (b *bench) named(ctx context.Context) error {
+	return b.namesAlike(ctx, dnsPort, func(s *runningStack, ours bool) error {
+		first := 20_000_000
+		for _, w := range []struct {
+			what          string
+			clients, each int
+			rest          time.Duration
+			goal          string
+		}{
+			{"ACK to name, one at a time", 1, namesAlone, restAlone, "goal: p50 at most 1.5 ms, p99 5 ms"},
+			{fmt.Sprintf("ACK to name, %d clients at a time", namesCrowd), namesCrowd, namesMany / namesCrowd, restCrowd, "goal: p99 at most 20 ms"},
+		} {
+			forward, reverse := newSample(), newSample()
+			for range b.rounds {
+				b.calm(ctx)
+				f, p, err := b.namesOf(ctx, s, first, w.clients, w.each, w.rest)
+				if err != nil {
+					return err
+				}
+				forward.merge(f)
+				reverse.merge(p)
+				first += 1_000_000
+			}
+			if !ours {
+				w.goal = ""
+			}
+			b.add(w.what+": A", s.name, forward, "", w.goal)
+			b.add(w.what+": PTR", s.name, reverse, "", w.goal)
+		}
+		return nil
+	})
+}
+
+// followed measures leases at a rate, and counts the names that are there at last.
+func (b *bench) followed(ctx context.Context) error {
+	return b.namesAlike(ctx, dnsPort, func(s *runningStack, ours bool) error {
+		return b.namesAtRate(ctx, s, fmt.Sprintf("leases with names at %d/s for %s", namesRate, b.follow), b.follow, ours, " (goal 200)")
+	})
+}
+
+// slowed does the same with DNS servers that are slow, and for less long: they cannot follow.
+func (b *bench) slowed(ctx context.Context) error {
+	for _, how := range slownesses {
+		err := b.namesAlike(ctx, slowPort, func(s *runningStack, ours bool) error {
+			path, err := newSlowPath(how, b.net.Server, netip.AddrPortFrom(dhcpServer.Addr(), slowPort), s.dns)
+			if err != nil {
+				return err
+			}
+			defer path.close()
+			load := time.Duration(float64(b.follow) * how.share)
+			return b.namesAtRate(ctx, s, fmt.Sprintf("leases at %d/s for %s, DNS with %s", namesRate, load, how.name), load, ours, "")
+		})
 		if err != nil {
 			return err
 		}
-		if !ours {
-			w.goal = ""
+	}
+	return nil
+}
+
+// caughtUp measures how long names take that changed while DNS was away.
+func (b *bench) caughtUp(ctx context.Context) error {
+	return b.namesAlike(ctx, dnsPort, func(s *runningStack, ours bool) error {
+		if !ours { // D2 gives up what no server takes
+			return nil
 		}
-		first += 1_000_000
-		b.add(w.what+": A", s.name, forward, "", w.goal)
-		b.add(w.what+": PTR", s.name, reverse, "", w.goal)
-	}
-	if err := b.namesAtRate(ctx, s, first, ours); err != nil || !ours {
-		return err
-	}
-	return b.namesAfterOutage(ctx, s, first+10_000_000)
+		return b.namesAfterOutage(ctx, s)
+	})
 }
 
 // namesOf has clients take leases, each one after another, and ask for each name until it is there. An elapsed time is
 // that of all together.
-func (b *bench) namesOf(ctx context.Context, s *runningStack, first, clients, each int) (forward, reverse *sample, err error) {
+func (b *bench) namesOf(ctx context.Context, s *runningStack, first, clients, each int, rest time.Duration) (forward, reverse *sample, err error) {
 	hub, err := b.newNameHub()
 	if err != nil {
 		return nil, nil, err
@@ -93,10 +138,16 @@ func (b *bench) namesOf(ctx context.Context, s *runningStack, first, clients, ea
 	var wg sync.WaitGroup
 	for c := range clients {
 		wg.Go(func() {
-			r := b.net.Client.Resolver(s.dns)
-			defer func() { _ = r.Close() }() // nothing is asked any more
+			a, err := newAsker(b.net.Client, s.dns, rest)
+			if err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				forward.fail(err)
+				return
+			}
+			defer a.close()
 			for n := range each {
-				f, p, err := hub.lease(ctx, r, first+c*each+n)
+				f, p, err := hub.lease(ctx, a, first+c*each+n)
 				mu.Lock()
 				if err != nil {
 					forward.fail(err)
@@ -119,12 +170,9 @@ func (b *bench) namesOf(ctx context.Context, s *runningStack, first, clients, ea
 }
 
 // namesAtRate gives leases at a rate, and then counts the names that are there at last.
-func (b *bench) namesAtRate(ctx context.Context, s *runningStack, first int, ours bool) error {
+func (b *bench) namesAtRate(ctx context.Context, s *runningStack, what string, duration time.Duration, ours bool, goal string) error {
 	load := b.load()
-	load.first, load.rate, load.duration, load.named = first, namesRate, 30*time.Second, true
-	if b.rounds == 1 { // -short
-		load.duration = 5 * time.Second
-	}
+	load.first, load.rate, load.duration, load.named = 20_000_000, namesRate, duration, true
 	before, err := s.count(ctx)
 	if err != nil {
 		return err
@@ -143,27 +191,27 @@ func (b *bench) namesAtRate(ctx context.Context, s *runningStack, first int, our
 	got.cpu = s.cpu() - cpu
 	got.others = max(0, (cpuOfMachine()-machine-got.cpu-(cpuOfSelf()-own)).Seconds()/(time.Since(begin).Seconds()*float64(processors())))
 	end := time.Now()
-	names, err := s.await(ctx, before+len(got.latencies), 30*time.Second)
+	names, err := s.await(ctx, before+len(got.latencies), 10*time.Second)
 	if err != nil {
 		return err
 	}
 	say := fmt.Sprintf("%d leases, %d lost; %d of the names there %s ms after the end", len(got.latencies), got.lost, names-before, ms(time.Since(end)))
 	if ours {
-		say += fmt.Sprintf("; oldest unconfirmed %s ms (goal 200)", ms(age))
+		say += fmt.Sprintf("; oldest unconfirmed %s ms", ms(age)) + goal
 	}
-	b.add(fmt.Sprintf("leases with names at %d/s", namesRate), s.name, got, "", say)
+	b.add(what, s.name, got, "", say)
 	return nil
 }
 
 // namesAfterOutage gives leases while the name server is away, and measures how long it takes until all names are there.
-func (b *bench) namesAfterOutage(ctx context.Context, s *runningStack, first int) error {
+func (b *bench) namesAfterOutage(ctx context.Context, s *runningStack) error {
 	before, err := s.count(ctx)
 	if err != nil {
 		return err
 	}
 	s.servers[0].Kill()
 	load := b.load()
-	load.first, load.limit, load.window, load.duration, load.named = first, b.leases, crowd, 0, true
+	load.first, load.limit, load.window, load.duration, load.named = 20_000_000, b.leases, crowd, 0, true
 	if _, err := load.run(ctx); err != nil {
 		return err
 	}
@@ -247,34 +295,4 @@ func (s *runningStack) watchOldest(ctx context.Context) time.Duration {
 		}
 	}
 	return longest
-}
-
-// awaitAnswer waits for the right answer.
-func awaitAnswer(ctx context.Context, r *lab.Resolver, name string, qtype uint16, right func(dns.RR) bool) (time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	for {
-		m, err := r.Ask(ctx, name, qtype)
-		if err == nil && slices.ContainsFunc(m.Answer, right) {
-			return time.Now(), nil
-		}
-		if ctx.Err() != nil {
-			return time.Time{}, fmt.Errorf("no %s", dns.TypeToString[qtype])
-		}
-		time.Sleep(100 * time.Microsecond)
-	}
-}
-
-func isAddress(a netip.Addr) func(dns.RR) bool {
-	return func(rr dns.RR) bool {
-		x, ok := rr.(*dns.A)
-		return ok && x.A.String() == a.String()
-	}
-}
-
-func isPointer(name string) func(dns.RR) bool {
-	return func(rr dns.RR) bool {
-		x, ok := rr.(*dns.PTR)
-		return ok && x.Ptr == name
-	}
 }

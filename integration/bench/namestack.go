@@ -27,6 +27,8 @@ const (
 	namePrefix  = "pc"
 	nameAdmin   = 9567
 	d2Port      = 53001
+	dnsPort     = 53
+	slowPort    = 5353 // of a slowPath
 )
 
 // clientName is what the n-th client calls itself.
@@ -49,8 +51,8 @@ type runningStack struct {
 	from    *lab.Namespace
 }
 
-// nameStacks are ours, and Kea with its D2 and BIND.
-func (b *bench) nameStacks() []nameStack {
+// nameStacks are ours, and Kea with its D2 and BIND. Updates go to a port of the name server's address.
+func (b *bench) nameStacks(updates uint16) []nameStack {
 	coredns := kind{name: "coredns-names", program: filepath.Join(b.bin, "coredns"),
 		args: func(s setup) []string { return []string{"-conf", filepath.Join(s.dir, "Corefile")} },
 		files: func(s setup) map[string]string {
@@ -85,8 +87,8 @@ func (b *bench) nameStacks() []nameStack {
   listen: ["%%%[1]s"]
   plugins:
     - leases: site=%[2]s/site.yaml database=%[2]s/leases
-    - ddns: site=%[2]s/site.yaml server=10.0.0.1:53 keys=%[2]s/tsig.keys key=%[3]s
-`, lab.Link, s.dir, keyName),
+    - ddns: site=%[2]s/site.yaml server=10.0.0.1:%[4]d keys=%[2]s/tsig.keys key=%[3]s
+`, lab.Link, s.dir, keyName, updates),
 				"site.yaml": `domain: names.example.org
 networks:
   - name: bench
@@ -123,7 +125,7 @@ zone "10.in-addr.arpa" { type primary; file "reverse"; allow-update { key "%[2]s
 		args: func(s setup) []string { return []string{"-c", filepath.Join(s.dir, "d2.json")} },
 		files: func(s setup) map[string]string {
 			domain := func(zone string) string {
-				return fmt.Sprintf(`{"ddns-domains": [{"name": "%s", "key-name": "%s", "dns-servers": [{"ip-address": "10.0.0.1", "port": 53}]}]}`, zone, keyName)
+				return fmt.Sprintf(`{"ddns-domains": [{"name": "%s", "key-name": "%s", "dns-servers": [{"ip-address": "10.0.0.1", "port": %d}]}]}`, zone, keyName, updates)
 			}
 			return map[string]string{"d2.json": fmt.Sprintf(`{"DhcpDdns": {"ip-address": "127.0.0.1", "port": %d, "dns-server-timeout": 1000, "ncr-protocol": "UDP", "ncr-format": "JSON",
  "tsig-keys": [{"name": "%s", "algorithm": "HMAC-SHA256", "secret": "%s"}],
@@ -156,7 +158,7 @@ zone "10.in-addr.arpa" { type primary; file "reverse"; allow-update { key "%[2]s
 
 // startStack starts the servers of a stack on new directories.
 func (b *bench) startStack(ctx context.Context, st nameStack) (_ *runningStack, err error) {
-	r := &runningStack{nameStack: st, dns: netip.AddrPortFrom(dhcpServer.Addr(), 53), from: b.net.Client}
+	r := &runningStack{nameStack: st, dns: netip.AddrPortFrom(dhcpServer.Addr(), dnsPort), from: b.net.Client}
 	defer func() {
 		if err != nil {
 			r.kill()
@@ -310,7 +312,7 @@ func (h *nameHub) exchange(ctx context.Context, n int, messageType byte, request
 }
 
 // lease takes the n-th client through DHCP, and says how long after the ACK its name and its address were known.
-func (h *nameHub) lease(ctx context.Context, r *lab.Resolver, n int) (forward, reverse time.Duration, err error) {
+func (h *nameHub) lease(ctx context.Context, a *asker, n int) (forward, reverse time.Duration, err error) {
 	offer, err := h.exchange(ctx, n, 1, nil, nil)
 	if err != nil {
 		return 0, 0, err
@@ -326,7 +328,7 @@ func (h *nameHub) lease(ctx context.Context, r *lab.Resolver, n int) (forward, r
 	}
 	address, _ := netip.AddrFromSlice(ack[offYiaddr : offYiaddr+4])
 	name := clientName(n) + "." + nameZone
-	there, err := awaitAnswer(ctx, r, name, dns.TypeA, isAddress(address))
+	there, err := a.await(ctx, name, dns.TypeA, isAddress(address))
 	if err != nil {
 		return 0, 0, err
 	}
@@ -334,6 +336,6 @@ func (h *nameHub) lease(ctx context.Context, r *lab.Resolver, n int) (forward, r
 	if err != nil {
 		return 0, 0, err
 	}
-	back, err := awaitAnswer(ctx, r, pointer, dns.TypePTR, isPointer(name))
+	back, err := a.await(ctx, pointer, dns.TypePTR, isPointer(name))
 	return there.Sub(begin), back.Sub(begin), err
 }
