@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
 )
 
@@ -89,4 +91,48 @@ func TestNamesOfAnOldBackup(t *testing.T) {
 	if _, err := os.Stat(backup); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
+}
+
+// Two machines have one name, where the newest lease gets it. The address of the other has no name until that one ends.
+func TestNamesSuperseded(t *testing.T) {
+	t.Parallel()
+	n := newNameServers(t, rand.Uint64())
+	n.write("site.yaml", "domain: imaging.example.org\nnetworks:\n  - {name: radiology, subnet: 192.0.2.0/24, pools: [192.0.2.100-192.0.2.159], lease-time: 12h, ddns: {mode: last-wins}}\n")
+	n.startDNS()
+	n.start()
+	w := n.workers[0]
+	first, second := w.clients[0], w.clients[1]
+	first.name, second.name = "ws-one", "ws-one"
+	shows := func(c *dhcpClient) {
+		t.Helper()
+		reverse, err := dns.ReverseAddr(c.held.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"ws-one.imaging.example.org. A " + c.held.String(), "ws-one.imaging.example.org. DHCID", reverse + " PTR ws-one.imaging.example.org.", reverse + " DHCID"}
+		for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+			got, err := n.shown()
+			diff := differences(want, got)
+			if err == nil && len(diff) == 0 {
+				return
+			}
+			if time.Since(begin) > patience {
+				t.Fatalf("DNS differs (+ too many, - missing): %q, %v", diff, err)
+			}
+		}
+	}
+	for _, c := range []*dhcpClient{first, second} {
+		if err := w.get(timeout(t, patience), c); err != nil {
+			t.Fatal(err)
+		}
+		shows(c)
+	}
+	n.process.Kill()
+	<-n.process.Done()
+	n.start()
+	shows(second)
+	if err := w.release(second); err != nil {
+		t.Fatal(err)
+	}
+	shows(first)
 }
