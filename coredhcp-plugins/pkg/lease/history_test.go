@@ -73,6 +73,17 @@ func TestHistory(t *testing.T) {
 		f.get(system)
 		f.history("192.0.2.11", "c1 active 08:01-09:01 ct1", "c1 released 08:00-08:01 ct1")
 	})
+	t.Run("a client that goes on under another name", func(t *testing.T) {
+		f := open(t, testConfig())
+		f.get(one)
+		f.clock.advance(time.Minute)
+		f.request(renewing(named(1, "ws2", link2), addr(a)))
+		f.clock.advance(time.Minute)
+		f.request(renewing(query(client(1), link2), addr(a))) // says nothing: it keeps the name
+		f.release(one, addr(a))
+		f.reopen(testConfig())
+		f.history(a, "01 released 08:00-08:02 ws2", "01 renamed 08:00-08:01 ws1")
+	})
 	t.Run("one that ended before anybody noticed", func(t *testing.T) {
 		f := open(t, testConfig())
 		f.get(one)

@@ -19,6 +19,7 @@ func newRand(t testing.TB) *rand.Rand {
 type tenure struct {
 	client Client
 	device string
+	name   string
 	state  State
 	start  time.Time
 	until  time.Time // zero: infinite
@@ -203,7 +204,12 @@ func (m *model) acked(w *machine, q *Query, a Answer) {
 		s = &tenure{client: holder, state: Active, start: now}
 		m.tenures[got] = append(m.tenures[got], s)
 	}
-	s.device, s.until = device, time.Time{}
+	if s.name != "" && s.name != l.Name {
+		before := *s
+		before.state, before.until = Renamed, now
+		m.tenures[got] = slices.Insert(m.tenures[got], len(m.tenures[got])-1, &before)
+	}
+	s.device, s.name, s.until = device, l.Name, time.Time{}
 	if a.Duration != Infinite {
 		s.until = now.Add(a.Duration)
 	}
@@ -249,7 +255,7 @@ func (m *model) seesAll() {
 		}
 		for i, e := range got {
 			s := list[len(list)-1-i]
-			if e.Address != a || e.Client != s.client || e.State != s.state || e.Device != s.device || !e.Time.Equal(s.start) || !e.Until.Equal(s.until) {
+			if e.Address != a || e.Client != s.client || e.State != s.state || e.Device != s.device || e.Name != s.name || !e.Time.Equal(s.start) || !e.Until.Equal(s.until) {
 				m.Fatalf("%v, event %d: %+v, want %+v", a, i, e, *s)
 			}
 		}
