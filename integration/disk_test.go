@@ -21,7 +21,7 @@ const (
 	diskSize  = 64 << 20
 	diskSpace = 3 << 20 // that is left when a server starts: less than its log would like to have
 	// recovery is how long a server may take to notice that there is space again.
-	recovery = 10 * time.Second
+	recovery = time.Minute
 )
 
 // newDisk is a small disk for databases, and a lab whose processes use the caller's network.
@@ -212,9 +212,12 @@ func TestDHCPDiskFull(t *testing.T) {
 	exhaust := func() {
 		t.Helper()
 		fill(t, disk, 0)
+		failed := 0 // in succession: one alone may be a busy machine
 		for n := range 200_000 {
-			if !try(w.clients[n%6], 2*time.Second) {
-				t.Logf("%d ACKs on the full disk", n)
+			if try(w.clients[n%6], 2*time.Second) {
+				failed = 0
+			} else if failed++; failed == 3 {
+				t.Logf("%d ACKs on the full disk", n-2)
 				return
 			}
 		}

@@ -92,6 +92,9 @@ func (c *dnsClient) choose() *dns.Msg {
 	return m
 }
 
+// dnsResend is how long a client waits before it asks again: a server that is reloaded may have lost what it asked.
+const dnsResend = 30 * time.Second
+
 // exchange signs and sends one message. The connection is given up after an error, so that a late answer is not taken for
 // another one.
 func (c *dnsClient) exchange(ctx context.Context, m *dns.Msg, patience time.Duration) (rcode int, err error) {
@@ -149,8 +152,8 @@ func (c *dnsClient) hangUp() {
 func (c *dnsClient) run(ctx context.Context, t *testing.T) {
 	for ctx.Err() == nil {
 		m, again := c.choose(), false
-		rcode, err := c.exchange(ctx, m, patience)
-		for ; err != nil && ctx.Err() == nil; rcode, err = c.exchange(ctx, m, patience) {
+		rcode, err := c.exchange(ctx, m, dnsResend)
+		for ; err != nil && ctx.Err() == nil; rcode, err = c.exchange(ctx, m, dnsResend) {
 			m.Extra, again = nil, true // the signature
 			time.Sleep(time.Millisecond)
 		}

@@ -128,7 +128,7 @@ func goBuild(dir, name string, env ...string) error {
 }
 
 // patience is how long anything may take that is waited for, on a busy machine.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func timeout(t *testing.T, d time.Duration) context.Context {
 	t.Helper()

@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -109,14 +108,11 @@ func TestTimeServers(t *testing.T) {
 	startChrony(t, l, "192.0.2.5", "")
 	wrong := startChrony(t, l, "192.0.2.6", follow+" offset 10\nmaxslewrate 100000")
 	waitWritten(t, second, "Selected source 192.0.2.3")
-	waitWritten(t, wrong, "System clock wrong by 9.99")
+	waitWritten(t, wrong, "System clock wrong by")
 	if err := n.Start(timeout(t, patience)); err != nil {
 		t.Fatal(err)
 	}
-	servers := timeServers(t, l, socket, patience, func(s map[string]control.TimeServer) bool {
-		return len(s) == 5 && !slices.ContainsFunc([]string{"3", "4", "5", "6", "7"}, func(a string) bool { return s["192.0.2."+a].Verdict == control.TimeUnknown })
-	})
-	for a, want := range map[string]struct {
+	wanted := map[string]struct {
 		verdict, reason string
 		stratum         uint8
 	}{
@@ -125,11 +121,16 @@ func TestTimeServers(t *testing.T) {
 		"192.0.2.5": {control.TimeBad, "not synchronised", 0},
 		"192.0.2.6": {control.TimeBad, "off the median of 3 servers", 6},
 		"192.0.2.7": {control.TimeBad, "no answer", 0},
-	} {
-		if s := servers[a]; s.Verdict != want.verdict || !strings.Contains(s.Reason, want.reason) || s.Stratum != want.stratum {
-			t.Errorf("%s: %+v, expected %+v", a, s, want)
-		}
 	}
+	// On a busy machine an answer may come too late, and the next be waited for.
+	servers := timeServers(t, l, socket, 3*patience, func(s map[string]control.TimeServer) bool {
+		for a, want := range wanted {
+			if s := s[a]; s.Verdict != want.verdict || !strings.Contains(s.Reason, want.reason) || s.Stratum != want.stratum {
+				return false
+			}
+		}
+		return len(s) == len(wanted)
+	})
 	if d := servers["192.0.2.6"].Deviation; d < 9 || d > 11 {
 		t.Errorf("192.0.2.6 is %v s ahead, expected 10", d)
 	}

@@ -25,7 +25,7 @@ import (
 )
 
 // limit is how long the demo may take where something hangs.
-const limit = 60 * time.Second
+const limit = 3 * time.Minute
 
 func main() {
 	lab.RunHook()

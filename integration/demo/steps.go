@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long the demo waits for a lease, or for a change to show.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 type demo struct {
 	*printer
