@@ -14,7 +14,7 @@
 //
 //   - listen.go, datagram.go, gate.go: one socket for each configured address, read
 //     in batches; an interface that does not exist yet is waited for. Under load a
-//     socket is read once in four milliseconds, and nothing is woken meanwhile: what
+//     socket is read once in a millisecond, and nothing is woken meanwhile: what
 //     comes shares the wake-up, the group of the database and the system call for
 //     the answers, which cost more than all the rest;
 //   - queue.go: what waits is bounded. DISCOVERs are dropped first, so that the

@@ -24,9 +24,11 @@ const (
 	// pause, unless a batch is there at once. What comes meanwhile then shares a
 	// wake-up, a group of the database and a system call for the answers, which
 	// cost more than everything else. It is above what one client sends that asks
-	// again as soon as it is answered (some 2,800), which would only wait.
+	// again as soon as it is answered (some 2,800), which would only wait. A longer
+	// pause saves a tenth of the processor time at 8,000 packets a second, and has
+	// each answer come later by half of it; none at all takes four times as much.
 	busyRate = 5000
-	pause    = 4 * time.Millisecond
+	pause    = time.Millisecond
 	rateTime = 10 * time.Millisecond // over which the rate is taken
 	// receiveBuffer, in octets, holds the packets of some thousand clients that
 	// come back at once after a power cut. The kernel may allow less.
