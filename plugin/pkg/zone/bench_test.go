@@ -87,6 +87,44 @@ func benchUpdate(b *testing.B, z *zone.Zone, i, names int) {
 	}
 }
 
+// BenchmarkLargeRRset adds a record to an RRset and takes it away again, as an instance of a service comes and goes, in
+// memory: what the size of the RRset costs.
+func BenchmarkLargeRRset(b *testing.B) {
+	for _, n := range []int{10, 1000, 5000} {
+		b.Run(fmt.Sprintf("records=%d", n), func(b *testing.B) {
+			const owner = "_dicom._tcp.example.org."
+			ptr := func(i int) *dns.PTR {
+				return &dns.PTR{
+					Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypePTR, Class: dns.ClassINET, Ttl: 300, Rdlength: 1},
+					Ptr: fmt.Sprintf("SCANNER%d.%s", i, owner),
+				}
+			}
+			s := open(b, "", zone.Options{})
+			b.Cleanup(func() { closeStore(b, s) })
+			z, err := s.Zone(origin, func() ([]dns.RR, error) {
+				seed := rrs(b, base...)
+				for i := range n {
+					seed = append(seed, ptr(i))
+				}
+				return seed, nil
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				rr := ptr(n)
+				if i%2 == 1 {
+					rr.Hdr.Class, rr.Hdr.Ttl = dns.ClassNONE, 0
+				}
+				if rcode, err := z.Update(context.Background(), nil, []dns.RR{rr}, all); rcode != dns.RcodeSuccess || err != nil {
+					b.Fatal(rcode, err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkLookup(b *testing.B) {
 	const names = 10_000
 	z := benchZone(b, "", names)
