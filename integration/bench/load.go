@@ -99,9 +99,9 @@ func (b *bench) updatesAt(ctx context.Context, size int, isFirst bool, first []f
 // queriedHosts is the size of the zone of "queries" and "mixed".
 const queriedHosts = 10_000
 
-// startQueried starts dicom and `file` on one zone, and returns with them the
-// queries for it.
-func (b *bench) startQueried(ctx context.Context) ([]*server, [][]byte, error) {
+// startQueried starts dicom, `file` and others on one zone, and returns with them
+// the queries for it.
+func (b *bench) startQueried(ctx context.Context, others ...kind) ([]*server, [][]byte, error) {
 	dicom, _, file, _, _ := b.kinds()
 	zone, err := b.writeZone(queriedHosts, false)
 	if err != nil {
@@ -111,7 +111,7 @@ func (b *bench) startQueried(ctx context.Context) ([]*server, [][]byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	servers, err := b.startAll(ctx, zone, hostName(queriedHosts-1), dicom, file)
+	servers, err := b.startAll(ctx, zone, hostName(queriedHosts-1), append([]kind{dicom, file}, others...)...)
 	return servers, queries, err
 }
 
@@ -207,9 +207,11 @@ func parseDNSPerf(out []byte) (*sample, error) {
 const mixedUpdates = 1000
 
 // mixed measures queries at half of what is possible, without updates and with.
-// `file` at the same rate tells what of the loss is CoreDNS's own.
+// What part of a longer tail is the machine's, which the load shares with the
+// server, tell `file` at the same rate, without updates, and BIND, with them.
 func (b *bench) mixed(ctx context.Context) error {
-	servers, queries, err := b.startQueried(ctx)
+	_, _, file, bind, _ := b.kinds()
+	servers, queries, err := b.startQueried(ctx, bind)
 	if err != nil {
 		return err
 	}
@@ -219,17 +221,15 @@ func (b *bench) mixed(ctx context.Context) error {
 		load.to = s.address
 		return b.measure(ctx, s, func() (*sample, error) { return load.run(ctx) })
 	}
-	ours := servers[0]
-	peak, err := ask(ours)
+	peak, err := ask(servers[0])
 	if err != nil {
 		return err
 	}
 	load.rate = peak.rate() / 2
-	idle := map[string]*sample{}
+	idle, beside, updates := map[string]*sample{}, map[string]*sample{}, map[string]*sample{}
 	for _, s := range servers {
-		idle[s.name] = newSample()
+		idle[s.name], beside[s.name], updates[s.name] = newSample(), newSample(), newSample()
 	}
-	beside, updates := newSample(), newSample()
 	for round := range b.rounds {
 		for _, s := range servers {
 			got, err := ask(s)
@@ -237,23 +237,25 @@ func (b *bench) mixed(ctx context.Context) error {
 				return err
 			}
 			idle[s.name].merge(got)
-		}
-		load.to = ours.address
-		got, err := b.measure(ctx, ours, func() (*sample, error) {
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				updates.merge(updateLoad{
-					to: ours.address, zone: zoneName, network: "udp", clients: 64, prefix: fmt.Sprintf("m%d", round),
-					duration: b.duration, limit: maxUpdates, rate: mixedUpdates,
-				}.run(ctx))
+			if s.name == file.name {
+				continue
+			}
+			got, err = b.measure(ctx, s, func() (*sample, error) {
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					updates[s.name].merge(updateLoad{
+						to: s.address, zone: zoneName, network: "udp", clients: 64, prefix: fmt.Sprintf("m%d", round),
+						duration: b.duration, limit: maxUpdates, rate: mixedUpdates,
+					}.run(ctx))
+				})
+				defer wg.Wait()
+				return load.run(ctx)
 			})
-			defer wg.Wait()
-			return load.run(ctx)
-		})
-		if err != nil {
-			return err
+			if err != nil {
+				return err
+			}
+			beside[s.name].merge(got)
 		}
-		beside.merge(got)
 	}
 	lost := func(s *sample) string {
 		return fmt.Sprintf("%d lost (%d at the server's buffer)", s.lost, s.drops)
@@ -262,9 +264,22 @@ func (b *bench) mixed(ctx context.Context) error {
 	for _, s := range servers {
 		b.add(what, s.name, idle[s.name], "", "no updates: "+lost(idle[s.name]))
 	}
-	b.add(what, ours.name, beside, "", fmt.Sprintf("with updates: %s, goal 0; p99 %s", lost(beside),
-		times(beside.quantile(.99).Seconds(), idle[ours.name].quantile(.99).Seconds(), "at most 2")))
-	updates.others = beside.others
-	b.add("the updates meanwhile", ours.name, updates, "", fmt.Sprintf("of %d/s; %d sent again", mixedUpdates, updates.repeated))
+	for _, s := range servers {
+		if s.name == file.name {
+			continue
+		}
+		goal, none := "", ""
+		if s == servers[0] {
+			goal, none = "at most 2", ", goal 0"
+		}
+		b.add(what, s.name, beside[s.name], "", fmt.Sprintf("with updates: %s%s; p99 %s", lost(beside[s.name]), none,
+			times(beside[s.name].quantile(.99).Seconds(), idle[s.name].quantile(.99).Seconds(), goal)))
+	}
+	for _, s := range servers {
+		if s.name != file.name {
+			updates[s.name].others = beside[s.name].others
+			b.add("the updates meanwhile", s.name, updates[s.name], "", fmt.Sprintf("of %d/s; %d sent again", mixedUpdates, updates[s.name].repeated))
+		}
+	}
 	return nil
 }
