@@ -210,8 +210,11 @@ func TestExchangeServerID(t *testing.T) {
 	}
 }
 
-func TestNewRefuses(t *testing.T) {
+func init() {
 	Register("none-made", func([]string, *Host) (Plugin, error) { return nil, nil })
+}
+
+func TestNewRefuses(t *testing.T) {
 	plugin := func(name string, args ...string) *config.ServerConfig {
 		return &config.ServerConfig{Plugins: []config.PluginConfig{{Name: name, Args: args}}}
 	}
