@@ -163,7 +163,7 @@ func (n *nameServers) shown() ([]string, error) {
 	var got []string
 	for _, zone := range []string{"imaging.example.org.", "2.0.192.in-addr.arpa."} {
 		m := new(dns.Msg).SetAxfr(zone)
-		envelopes, err := (&dns.Transfer{DialTimeout: time.Second, ReadTimeout: 5 * time.Second}).In(m, n.at.String())
+		envelopes, err := (&dns.Transfer{DialTimeout: patience, ReadTimeout: patience}).In(m, n.at.String())
 		if err != nil {
 			return nil, err
 		}

@@ -104,7 +104,7 @@ func try(m Mode) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return errors.Join(l.Plug(ctx, serverMAC), l.Close())
 }
