@@ -51,6 +51,7 @@ func TestPassing(t *testing.T) {
 					}
 				}
 				time.Sleep(2 * longestHold)
+				synctest.Wait()
 				if len(left) != 1 || left[0] != nil {
 					t.Errorf("it left as %v", left)
 				}
