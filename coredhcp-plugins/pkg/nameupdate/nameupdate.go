@@ -68,7 +68,8 @@ type Config struct {
 	// Tries is how often an exchange is sent by UDP before the server is thought
 	// to be down. Default 3.
 	Tries int
-	// InFlight is how many changes are worked on at once. Default 64: BIND takes 100 updates at a time.
+	// InFlight is how many changes are worked on at once; more, up to mostAway times as many, where the server is far
+	// away, and fewer where messages are lost. Default 64: BIND takes 100 updates at a time.
 	InFlight int
 }
 

@@ -35,14 +35,17 @@ func newEntry(c lease.NameChange, ttl time.Duration) (entry, error) {
 type sequence struct {
 	ex   exchanger
 	zone string
+	took *span // may be nil
 }
 
 // send returns the rcode of the answer.
 func (s sequence) send(ctx context.Context, m *dns.Msg) (int, error) {
+	begin := time.Now()
 	r, err := s.ex.exchange(ctx, m)
 	if err != nil {
 		return 0, err
 	}
+	s.took.add(time.Since(begin))
 	return r.Rcode, nil
 }
 
@@ -147,6 +150,7 @@ type outcome struct {
 	err       error
 	zones     []string // that took their part of it
 	answered  []*upstream
+	took      span   // for their answers
 	failed    string // the zone that did not, "" if none is to blame
 	noReverse *noZoneError
 }
@@ -185,7 +189,7 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 			o.err, o.failed = err, parent(step.name)
 			return o
 		}
-		if err := step.do(sequence{at, zone}); err != nil {
+		if err := step.do(sequence{at, zone, &o.took}); err != nil {
 			var answer *answerError
 			if errors.As(err, &answer) && (answer.rcode == dns.RcodeNotAuth || answer.rcode == dns.RcodeNotZone) {
 				z.forget(zone)

@@ -137,7 +137,7 @@ func TestSequences(t *testing.T) {
 				t.Fatal(err)
 			}
 			ex := &script{t: t, rcodes: tt.rcodes}
-			err = tt.do(sequence{ex, "example.org."}, e)
+			err = tt.do(sequence{ex: ex, zone: "example.org."}, e)
 			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("got error %v, want %q", err, tt.err)
 			}

@@ -67,6 +67,7 @@ type Worker struct {
 	log     *journal
 	outages map[*upstream]*outage
 	worked  map[*upstream]bool // those that have ever answered
+	pace    *pace
 }
 
 // outage is the time in which an upstream takes nothing.
@@ -95,6 +96,7 @@ func newWorker(c Config, q Queue, r *routes) *Worker {
 		log:     newJournal(c.Logger),
 		outages: make(map[*upstream]*outage),
 		worked:  make(map[*upstream]bool),
+		pace:    newPace(c),
 	}
 	if r.resolver != nil {
 		w.zones.elsewhere = r.found
@@ -125,13 +127,7 @@ func (w *Worker) Stats() Stats {
 func (w *Worker) Run(ctx context.Context) error {
 	// Goroutines that stay keep their stacks: one for each attempt would spend an eighth of its time growing its own.
 	work, done := make(chan lease.NameChange), make(chan result, w.config.InFlight)
-	for range w.config.InFlight {
-		go func() {
-			for c := range work {
-				done <- w.attempt(ctx, c)
-			}
-		}()
-	}
+	workers := 0
 	defer close(work) // when all have handed back what they had
 	busy := 0
 	timer := time.NewTimer(0)
@@ -139,15 +135,22 @@ func (w *Worker) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		changes, held := w.take(busy, time.Now())
 		for _, c := range changes {
-			busy++
+			if busy++; busy > workers {
+				workers++
+				go func() {
+					for c := range work {
+						done <- w.attempt(ctx, c)
+					}
+				}()
+			}
 			work <- c // one of them is free
 		}
 		w.inFlight.Store(int64(busy))
 		if len(changes) > 0 || held {
 			select {
 			case r := <-done:
+				w.done(ctx, r, busy, time.Now())
 				busy--
-				w.settle(ctx, r, time.Now())
 			default:
 			}
 			continue // there may be more to take
@@ -158,8 +161,8 @@ func (w *Worker) Run(ctx context.Context) error {
 		case <-w.queue.NameChanges():
 		case <-timer.C:
 		case r := <-done:
+			w.done(ctx, r, busy, time.Now())
 			busy--
-			w.settle(ctx, r, time.Now())
 		}
 	}
 	for ; busy > 0; busy-- {
@@ -170,11 +173,19 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
+// done takes what became of one of the changes that are worked on.
+func (w *Worker) done(ctx context.Context, r result, busy int, now time.Time) {
+	if o := &r.outcome; o.err == nil && len(o.answered) > 0 {
+		w.pace.answered(o.answered[0], o.took, r.started, now, busy >= w.pace.size)
+	}
+	w.settle(ctx, r, now)
+}
+
 // take returns changes to work on, as many as there is room for; while no server
 // takes anything, one at a time. It returns none if there are none to be had now.
 // Held means that there were some which their zone's gate did not let through.
 func (w *Worker) take(busy int, now time.Time) (changes []lease.NameChange, held bool) {
-	room := w.config.InFlight - busy
+	room := w.pace.size - busy
 	if w.out() {
 		if busy > 0 || now.Before(w.probeAt()) {
 			return nil, false
