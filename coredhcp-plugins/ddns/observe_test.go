@@ -32,10 +32,10 @@ func TestPassing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := new(commit)
-				var left []error
+				left := make(chan error, 2)
 				begin := time.Now()
 				passing{c}.Then(func(err error) {
-					left = append(left, err)
+					left <- err
 					if d := time.Since(begin); d > longestHold {
 						t.Errorf("it left after %s", d)
 					}
@@ -51,9 +51,11 @@ func TestPassing(t *testing.T) {
 					}
 				}
 				time.Sleep(2 * longestHold)
-				synctest.Wait()
-				if len(left) != 1 || left[0] != nil {
-					t.Errorf("it left as %v", left)
+				if len(left) != 1 {
+					t.Fatalf("it left %d times", len(left))
+				}
+				if err := <-left; err != nil {
+					t.Errorf("it left as %v", err)
 				}
 			})
 		})
