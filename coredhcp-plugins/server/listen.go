@@ -41,6 +41,10 @@ const (
 // address itself does not exist.
 var errAbsent = errors.New("not there yet")
 
+// errTaken says that a process other than this one has a socket there. Both would
+// answer the same clients.
+var errTaken = errors.New("another DHCP server or relay is listening there")
+
 // listener is the socket of one configured address.
 type listener struct {
 	socket datagramSocket
@@ -48,8 +52,19 @@ type listener struct {
 	port   uint16
 }
 
-// listen opens the socket for an address of the configuration; its zone is the
-// interface to bind to.
+// place is how a message names an address of the configuration.
+func place(a net.UDPAddr) string {
+	switch {
+	case a.Zone == "":
+		return fmt.Sprintf("%s port %d", a.IP, a.Port)
+	case a.IP.IsUnspecified():
+		return fmt.Sprintf("%s port %d", a.Zone, a.Port)
+	}
+	return fmt.Sprintf("%s%%%s port %d", a.IP, a.Zone, a.Port)
+}
+
+// listen opens the socket for an address of the configuration, and keeps it; its
+// zone is the interface to bind to.
 func (s *Server) listen(ctx context.Context, a net.UDPAddr) (*listener, error) {
 	l := &listener{}
 	if a.Zone != "" {
@@ -64,17 +79,17 @@ func (s *Server) listen(ctx context.Context, a net.UDPAddr) (*listener, error) {
 	if a.IP == nil { // CoreDHCP's default, without `listen`
 		a.IP = net.IPv4zero
 	}
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		return socketOptions(c, a.Zone)
-	}}
-	pc, err := config.ListenPacket(ctx, "udp4", net.JoinHostPort(a.IP.String(), strconv.Itoa(a.Port)))
+	s.socketsMu.Lock()
+	defer s.socketsMu.Unlock()
+	conn, err := s.bind(ctx, a)
 	switch {
 	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.EADDRNOTAVAIL):
 		return nil, fmt.Errorf("%w: %w", errAbsent, err)
+	case errors.Is(err, unix.EADDRINUSE):
+		return nil, fmt.Errorf("%s: %w", place(a), errTaken)
 	case err != nil:
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", place(a), err)
 	}
-	conn := pc.(*net.UDPConn)
 	l.port = conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 	if err := l.setUp(conn, a); err != nil {
 		return nil, errors.Join(err, conn.Close())
@@ -82,17 +97,67 @@ func (s *Server) listen(ctx context.Context, a net.UDPAddr) (*listener, error) {
 	if l.socket, err = newDatagramSocket(conn); err != nil {
 		return nil, err
 	}
+	s.sockets = append(s.sockets, l)
 	return l, nil
+}
+
+// bind opens a socket that shares its port with none of another process. With one
+// of ours it may: "%eth0" and 192.0.2.2 have clients of their own, and the kernel
+// takes the two for one unless both say SO_REUSEADDR. They say so for that moment
+// only, lest another server join them later. Caller holds socketsMu.
+func (s *Server) bind(ctx context.Context, a net.UDPAddr) (*net.UDPConn, error) {
+	open := func(share bool) (*net.UDPConn, error) {
+		config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+			return errors.Join(socketOptions(c, a.Zone), setShared(c, share))
+		}}
+		conn, err := config.ListenPacket(ctx, "udp4", net.JoinHostPort(a.IP.String(), strconv.Itoa(a.Port)))
+		if err != nil {
+			return nil, err
+		}
+		return conn.(*net.UDPConn), nil
+	}
+	conn, err := open(false)
+	if len(s.sockets) == 0 || !errors.Is(err, unix.EADDRINUSE) {
+		return conn, err
+	}
+	share := func(share bool) (err error) {
+		for _, l := range s.sockets {
+			err = errors.Join(err, setShared(l.socket.raw, share))
+		}
+		return err
+	}
+	if err = share(true); err == nil {
+		if conn, err = open(true); err == nil {
+			var raw syscall.RawConn
+			if raw, err = conn.SyscallConn(); err == nil {
+				err = setShared(raw, false)
+			}
+		}
+	}
+	if err = errors.Join(err, share(false)); err != nil && conn != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, err
+}
+
+func setShared(c syscall.RawConn, share bool) error {
+	value := 0
+	if share {
+		value = 1
+	}
+	var failed error
+	err := c.Control(func(fd uintptr) {
+		failed = os.NewSyscallError("setsockopt SO_REUSEADDR", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, value))
+	})
+	return errors.Join(err, failed)
 }
 
 func socketOptions(c syscall.RawConn, device string) error {
 	var failed error
 	err := c.Control(func(fd uintptr) {
-		for _, option := range [...]int{unix.SO_REUSEADDR, unix.SO_BROADCAST} {
-			if failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, 1); failed != nil {
-				failed = os.NewSyscallError("setsockopt", failed)
-				return
-			}
+		if failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1); failed != nil {
+			failed = os.NewSyscallError("setsockopt", failed)
+			return
 		}
 		// Beyond the system's limit where we may, else up to it.
 		for _, buffer := range [...]struct{ force, ask, octets int }{
@@ -154,7 +219,6 @@ func (r *reader) serve(ctx, working context.Context, a net.UDPAddr, l *listener)
 		for l == nil {
 			var err error
 			if l, err = s.listen(ctx, a); err == nil {
-				s.keep(l)
 				log.Info("listening")
 				break
 			}

@@ -1,10 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -50,7 +52,7 @@ type Server struct {
 	started []link
 
 	socketsMu sync.Mutex
-	sockets   []*listener
+	sockets   []*listener // open, until they are dropped or the server ends
 
 	listening chan struct{} // closed when the sockets that can be had are open
 }
@@ -276,15 +278,15 @@ func (s *Server) serve4(ctx, life context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.closeSockets()) }()
 	addresses := s.conf.Server4.Addresses
 	first := make([]*listener, len(addresses))
-	for i, a := range addresses {
+	for _, i := range widestFirst(addresses) {
+		a := addresses[i]
 		l, err := s.listen(ctx, a)
 		switch {
 		case errors.Is(err, errAbsent):
 			continue
 		case err != nil:
-			return fmt.Errorf("DHCPv4: listening on %s: %w", &a, err)
+			return fmt.Errorf("DHCPv4: %w", err)
 		}
-		s.keep(l)
 		s.log.Info("listening", "address", a.String())
 		first[i] = l
 	}
@@ -318,6 +320,27 @@ func (s *Server) serve4(ctx, life context.Context) (err error) {
 	return drain(done, stop)
 }
 
+// widestFirst returns the addresses' indexes in the order in which their sockets
+// are opened: what is bound to the least comes first, since it finds what others
+// have at any interface, which a socket that shares with ours may not.
+func widestFirst(addresses []net.UDPAddr) []int {
+	bound := func(i int) (n int) {
+		if addresses[i].Zone != "" {
+			n += 2
+		}
+		if ip := addresses[i].IP; ip != nil && !ip.IsUnspecified() {
+			n++
+		}
+		return n
+	}
+	order := make([]int, len(addresses))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(bound(a), bound(b)) })
+	return order
+}
+
 // drain waits until all that was begun is finished, which closes done, and calls
 // hurry when that takes too long.
 func drain(done <-chan struct{}, hurry func()) error {
@@ -334,13 +357,6 @@ func drain(done <-chan struct{}, hurry func()) error {
 	case <-time.After(grace):
 		return fmt.Errorf("DHCPv4: plugins were still busy with requests %s after the stop", drainTime+grace)
 	}
-}
-
-// keep remembers a socket until it is dropped or the server ends.
-func (s *Server) keep(l *listener) {
-	s.socketsMu.Lock()
-	defer s.socketsMu.Unlock()
-	s.sockets = append(s.sockets, l)
 }
 
 func (s *Server) drop(l *listener) {

@@ -357,7 +357,7 @@ func TestStopWhileStarting(t *testing.T) {
 func TestListenFailure(t *testing.T) {
 	closed := false
 	s := newServer(t, strings.Replace(loopback(registerFake(&fake{close: func() error { closed = true; return nil }})+":"), "127.0.0.1:0", "127.0.0.1:70000", 1))
-	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "listening on 127.0.0.1:70000") {
+	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "127.0.0.1 port 70000: ") {
 		t.Errorf("Run: %v", err)
 	}
 	if !closed {
