@@ -89,6 +89,9 @@ func (p *parser) leaseTimes(f *strictyaml.Fields, net *Network) {
 	shortest := p.duration(f, "min-lease-time", 0, true)
 	longest := p.duration(f, "max-lease-time", 0, true)
 	lease := p.duration(f, "lease-time", 0, true)
+	for _, key := range []string{"lease-time", "min-lease-time", "max-lease-time", "decline-time"} {
+		p.wantUnit(f, key)
+	}
 	if lease == 0 {
 		lease = max(DefaultLeaseTime, shortest)
 		if longest != 0 {

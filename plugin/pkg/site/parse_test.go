@@ -254,7 +254,9 @@ func TestWarnings(t *testing.T) {
 networks:
   - {name: a, subnet: 192.0.2.0/24, options: {routers: [198.51.100.1]}}
   - {name: b, subnet: 203.0.113.0/25, shared-network: w, options: {routers: [203.0.113.129, 198.51.100.1]}}
-  - {name: c, subnet: 203.0.113.128/25, shared-network: w}
+  - {name: c, subnet: 203.0.113.128/25, shared-network: w, min-lease-time: 1m, lease-time: 60, max-lease-time: 90, decline-time: 24}
+  - {name: d, subnet: 198.51.100.0/25, lease-time: 12}
+  - {name: e, subnet: 198.51.100.128/25, lease-time: 12s}
 devices:
   - {name: ct1, type: [CT, ct, XYZ]}
   - name: ct2
@@ -277,9 +279,11 @@ devices:
 	equal(t, "warnings", got, []string{
 		`site.yaml:3:5: network "a": the router 198.51.100.1 is not inside the subnet 192.0.2.0/24`,
 		`site.yaml:4:5: network "b": the router 198.51.100.1 is not inside the subnet 203.0.113.0/25`,
-		`site.yaml:7:28: type: "ct" is not a Primary Device Type of DICOM (CID 30); did you mean "CT"?`,
-		`site.yaml:7:32: type: "XYZ" is not a Primary Device Type of DICOM (CID 30), such as CT, MR or ARCHIVE`,
-		`site.yaml:12:14: txt: the strings take 1356 octets together; above 1300 an answer may not fit into one packet`,
+		`site.yaml:5:130: decline-time: 24 is 24 seconds; with a unit it is clear, as in 24h or 24s`,
+		`site.yaml:6:52: lease-time: 12 is 12 seconds; with a unit it is clear, as in 12h or 12s`,
+		`site.yaml:9:28: type: "ct" is not a Primary Device Type of DICOM (CID 30); did you mean "CT"?`,
+		`site.yaml:9:32: type: "XYZ" is not a Primary Device Type of DICOM (CID 30), such as CT, MR or ARCHIVE`,
+		`site.yaml:14:14: txt: the strings take 1356 octets together; above 1300 an answer may not fit into one packet`,
 	})
 	equal(t, "types", s.Devices[0].Types, []string{"CT", "ct", "XYZ"})
 }

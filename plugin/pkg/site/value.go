@@ -97,6 +97,17 @@ func (p *parser) duration(f *strictyaml.Fields, key string, otherwise time.Durat
 	return d
 }
 
+// wantUnit warns of a number alone that is some seconds, where hours or minutes were meant in all likelihood.
+func (p *parser) wantUnit(f *strictyaml.Fields, key string) {
+	n := f.Get(key)
+	if n == nil {
+		return
+	}
+	if d, ok := parseDuration(n.Value); ok && d >= time.Second && d < time.Minute && strings.Trim(n.Value, "0123456789") == "" {
+		p.warn(n, "%s: %s is %[2]s seconds; with a unit it is clear, as in %[2]sh or %[2]ss", key, n.Value)
+	}
+}
+
 // hexPairs parses octets as pairs of hexadecimal digits that sep separates.
 func hexPairs(v, sep string) ([]byte, bool) {
 	if len(v)%3 != 2 {
