@@ -119,6 +119,8 @@ func hosts(list string) ([]string, error) {
 		}
 		if a, aerr := netip.ParseAddr(host); aerr == nil {
 			host = a.Unmap().String()
+		} else if host != "" && strings.Trim(host, "0123456789.") == "" {
+			return nil, fmt.Errorf("%q: %q is no address: expected four numbers from 0 to 255, as in 192.0.2.2", h, host)
 		} else if _, ok := dns.IsDomainName(host); !ok || host == "" || strings.ContainsAny(host, ":[]/ ") {
 			return nil, fmt.Errorf("%q: expected HOST or HOST:PORT, as in 192.0.2.2:53", h)
 		}
