@@ -14,6 +14,9 @@ import (
 func (s *store) makeDir() error {
 	info, err := s.fs.Stat(s.dir)
 	if err == nil {
+		if !info.IsDir() {
+			return fmt.Errorf("lease database %s is a file, expected a directory", s.dir)
+		}
 		if s.private() && info.Mode().Perm()&0o077 != 0 {
 			return os.Chmod(s.dir, 0o700)
 		}

@@ -104,6 +104,9 @@ func openStore(dir string, o Options, log *slog.Logger) (*store, error) {
 		}
 	}
 	lock, err := s.fs.Lock(lockFile)
+	if errors.Is(err, iofs.ErrPermission) || errors.Is(err, iofs.ErrNotExist) { // nobody else's lock
+		return nil, fmt.Errorf("lease database: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("locking %s, is another server using it?: %w", lockFile, err)
 	}

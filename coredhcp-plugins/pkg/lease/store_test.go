@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -253,6 +254,34 @@ func TestMakeDirIsDurable(t *testing.T) {
 	for _, d := range []string{"/var", "/var/lib", "/var/lib/dicomnam"} {
 		if !fs.dirs[d] {
 			t.Errorf("%s was not synced, only %v", d, fs.dirs)
+		}
+	}
+}
+
+func TestOpenSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	first, err := openStore(filepath.Join(dir, "leases"), Options{}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := first.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for path, want := range map[string]string{
+		file:                         "lease database " + file + " is a file, expected a directory",
+		filepath.Join(file, "a"):     "mkdir " + file + ": not a directory",
+		filepath.Join(dir, "leases"): "is another server using it?",
+	} {
+		if s, err := openStore(path, Options{}, log); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, %v; expected %s", path, s, err, want)
 		}
 	}
 }
