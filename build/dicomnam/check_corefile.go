@@ -179,6 +179,11 @@ func (c *dnsConfig) check(f *findings, s *site.Site) {
 				f.errorf(w, "dicom: unknown property %q, expected one of %s", w.text, strings.Join(properties, ", "))
 			}
 		}
+		for _, w := range b.files {
+			if _, err := tsigkey.Load(w.text); err != nil {
+				f.errorf(w, "tsig: %v", err)
+			}
+		}
 		if b.site == nil {
 			continue
 		}
@@ -351,8 +356,7 @@ func (b *dnsBlock) checkKey(f *findings, u *updates, named string) {
 	for _, w := range b.files {
 		keys, err := tsigkey.Load(w.text)
 		if err != nil {
-			f.errorf(w, "tsig: %v", err)
-			return
+			return // it was told why
 		}
 		other, err := tsigkey.Find(keys, key.Name)
 		if err != nil {
