@@ -38,8 +38,8 @@ func startServer(t *testing.T, listen string) (stop func() error, err error) {
 }
 
 // sharing is a socket of another program that would share, as dhcpd's and
-// dnsmasq's do. It is asked for only what the kernel gives.
-func sharing(ifname, address string) (net.PacketConn, error) {
+// dnsmasq's do; "": at every interface.
+func sharing(ifname string) (net.PacketConn, error) {
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		failed := c.Control(func(fd uintptr) {
 			err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
@@ -49,7 +49,16 @@ func sharing(ifname, address string) (net.PacketConn, error) {
 		})
 		return errors.Join(err, failed)
 	}}
-	return config.ListenPacket(context.Background(), "udp4", address)
+	return config.ListenPacket(context.Background(), "udp4", ":67")
+}
+
+// try opens and closes one at the server's port.
+func try(ifname string) error {
+	c, err := sharing(ifname)
+	if err != nil {
+		return err
+	}
+	return c.Close()
 }
 
 // TestTaken starts a server where others listen already.
@@ -112,7 +121,7 @@ func TestTaken(t *testing.T) {
 		})
 	}
 	t.Run("all at once, in any order, and again", func(t *testing.T) {
-		for range len(all) {
+		for range all {
 			all = append(all[1:], all[0])
 			stop, err := startServer(t, "listen: ["+strings.Join(all, ", ")+"], ")
 			if err != nil {
@@ -120,11 +129,8 @@ func TestTaken(t *testing.T) {
 			}
 			// None is left that another could share.
 			for _, other := range []string{"", "server0", "server1"} {
-				if c, err := sharing(other, ":67"); !errors.Is(err, unix.EADDRINUSE) {
+				if err := try(other); !errors.Is(err, unix.EADDRINUSE) {
 					t.Errorf("a socket at %q beside %s: %v", other, all, err)
-					if err == nil {
-						c.Close()
-					}
 				}
 			}
 			if err := stop(); err != nil {
@@ -145,7 +151,7 @@ func TestTaken(t *testing.T) {
 		}
 	})
 	t.Run("another program", func(t *testing.T) {
-		c, err := sharing("server1", ":67")
+		c, err := sharing("server1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,39 +168,45 @@ func TestTaken(t *testing.T) {
 	})
 }
 
-// TestTakenLater has an interface come that another program has already, beside
-// a socket of ours that shares with it.
+// TestTakenLater has an interface come, go and come again whose sockets share with
+// each other: then they share with nobody else's.
 func TestTakenLater(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
 	far := newNamespace(t)
-	stop, err := startServer(t, `listen: ["%server0", "192.0.2.2%server0", "%never0"], `)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 2 { // it comes, goes, and comes again
+	s := newServer(t, `server4: {listen: ["%server0", "192.0.2.2%server0", "%never0"], plugins: [{`+registerFake(allocator())+": }]}")
+	runServer(t, s)
+	for range 2 {
 		vlan(t, "server0", far)
-		if _, err := acquire(t, far); err != nil {
-			t.Fatal(err)
-		}
-		// All that the socket of another would share with is exclusive again.
-		if c, err := sharing("server0", ":67"); !errors.Is(err, unix.EADDRINUSE) {
-			t.Errorf("a socket at server0 beside ours: %v", err)
-			if err == nil {
-				c.Close()
-			}
-		}
 		link, err := netlink.LinkByName("server0")
 		if err != nil {
 			t.Fatal(err)
 		}
+		bound := func() (n int) {
+			s.socketsMu.Lock()
+			defer s.socketsMu.Unlock()
+			for _, l := range s.sockets {
+				if l.iface.index == link.Attrs().Index {
+					n++
+				}
+			}
+			return n
+		}
+		for begin := time.Now(); bound() < 2; time.Sleep(time.Millisecond) {
+			if time.Since(begin) > longest {
+				t.Fatalf("%d sockets at the interface", bound())
+			}
+		}
+		if _, err := acquire(t, far); err != nil {
+			t.Fatal(err)
+		}
+		if err := try("server0"); !errors.Is(err, unix.EADDRINUSE) {
+			t.Errorf("a socket at server0 beside ours: %v", err)
+		}
 		if err := netlink.LinkDel(link); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := stop(); err != nil {
-		t.Error(err)
 	}
 }
 
