@@ -54,6 +54,10 @@ type Config struct {
 	// Keys sign the updates. What no key is for is sent unsigned, for servers that
 	// admit by address.
 	Keys []ZoneKey
+	// ReadKeys reads Keys again, with other secrets or algorithms: at Worker.ReadKeys,
+	// and before the next try after a server has refused a key, at most twice a second.
+	// Default: Keys stay as they are.
+	ReadKeys func() ([]ZoneKey, error)
 	// Resolvers, as HOST:PORT, are asked for the primary servers of zones that
 	// Routes has none for, or whose servers delegate them to others.
 	Resolvers []string
@@ -109,10 +113,7 @@ func New(c Config, q Queue) *Worker {
 		return &client{server: server, key: key, timeout: c.Timeout, tries: tries}
 	}
 	if len(c.Resolvers) > 0 {
-		up := &upstream{name: strings.Join(c.Resolvers, ",")}
-		for _, s := range c.Resolvers {
-			up.servers = append(up.servers, r.dial(s, tsigkey.Key{}, len(c.Resolvers) == 1))
-		}
+		up := &upstream{name: strings.Join(c.Resolvers, ","), servers: r.dialAll(c.Resolvers, tsigkey.Key{})}
 		r.resolver = &resolver{up: up, known: make(map[string]primaryEntry)}
 	}
 	return newWorker(c, q, r)

@@ -37,12 +37,15 @@ type ZoneKey struct {
 // upstream is where the updates of some zones go: one server or several that do the same, and one key. What is known of
 // one says nothing of another.
 type upstream struct {
-	name    string // the servers, for people
-	servers []exchanger
+	name    string   // the servers, for people
+	hosts   []string // the servers, as HOST:PORT
+	key     string   // name of the key, "" for none
+	keyring *keyring // may be nil
 
 	mu      sync.Mutex
-	current int       // of servers, the one that answered last
-	prefer  time.Time // when the first one is tried again
+	servers []exchanger // replaced with the key
+	current int         // of servers, the one that answered last
+	prefer  time.Time   // when the first one is tried again
 
 	// heldUntil is the Unix time in nanoseconds before which exchanges fail at once, since they would anyway: Worker sets
 	// it. Then one may try.
@@ -64,13 +67,15 @@ func (u *upstream) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 			return nil, &upstreamError{u, &serverError{server: u.name, err: errHeld}}
 		}
 	}
-	first := u.first()
+	u.keyring.check()
+	servers, first := u.first()
 	var last error
-	for i := range u.servers {
-		n := (first + i) % len(u.servers)
-		r, err := u.servers[n].exchange(ctx, m)
+	for i := range servers {
+		n := (first + i) % len(servers)
+		r, err := servers[n].exchange(ctx, m)
+		u.keyring.heed(r, err)
 		if err == nil {
-			if len(u.servers) > 1 {
+			if len(servers) > 1 {
 				u.answered(n)
 			}
 			if probe != 0 {
@@ -89,18 +94,30 @@ func (u *upstream) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 	return nil, &upstreamError{u, last}
 }
 
-// first is the server to begin with.
-func (u *upstream) first() int {
-	if len(u.servers) == 1 {
-		return 0
-	}
+// first is the servers, and which to begin with.
+func (u *upstream) first() ([]exchanger, int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if now := time.Now(); u.current != 0 && now.After(u.prefer) {
-		u.prefer = now.Add(preferAgain)
-		return 0
+	if u.current == 0 {
+		return u.servers, 0
 	}
-	return u.current
+	if now := time.Now(); now.After(u.prefer) {
+		u.prefer = now.Add(preferAgain)
+		return u.servers, 0
+	}
+	return u.servers, u.current
+}
+
+// replace puts others in the place of the servers, in the same order, and returns those from before; with nil it only
+// returns them.
+func (u *upstream) replace(servers []exchanger) (before []exchanger) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	before = u.servers
+	if servers != nil {
+		u.servers = servers
+	}
+	return before
 }
 
 func (u *upstream) answered(n int) {
@@ -128,13 +145,14 @@ func fails[E error](err error) bool {
 // routes finds the upstream of a name.
 type routes struct {
 	routes   []Route
-	keys     []ZoneKey
+	keyring  *keyring  // may be nil
 	resolver *resolver // for zones that no route is for, or that its servers delegate; may be nil
 	asked    atomic.Bool
 	dial     func(server string, key tsigkey.Key, alone bool) exchanger
 
 	mu   sync.Mutex
-	made map[string]*upstream // by servers and key
+	keys []ZoneKey
+	made map[string]*upstream // by servers and name of the key
 }
 
 // of returns where the zone of a name is to be updated. It is not asked whether there is such a zone.
@@ -161,26 +179,31 @@ func (r *routes) found(ctx context.Context, name string) (*upstream, error) {
 
 // at returns the upstream of these servers with the key of a name.
 func (r *routes) at(servers []string, name string) (*upstream, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var key tsigkey.Key
 	if k := longest(r.keys, name, func(x *ZoneKey) string { return x.Zone }); k != nil {
 		key = k.Key
 	}
 	list := strings.Join(servers, ",")
 	id := list + " " + key.Name
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if u := r.made[id]; u != nil {
 		return u, nil
 	}
 	if len(r.made) >= maxUpstreams {
 		return nil, fmt.Errorf("the zone of %s: more than %d servers", name, maxUpstreams)
 	}
-	u := &upstream{name: list}
-	for _, s := range servers {
-		u.servers = append(u.servers, r.dial(s, key, len(servers) == 1))
-	}
+	u := &upstream{name: list, hosts: servers, key: key.Name, keyring: r.keyring, servers: r.dialAll(servers, key)}
 	r.made[id] = u
 	return u, nil
+}
+
+func (r *routes) dialAll(hosts []string, key tsigkey.Key) []exchanger {
+	var servers []exchanger
+	for _, h := range hosts {
+		servers = append(servers, r.dial(h, key, len(hosts) == 1))
+	}
+	return servers
 }
 
 // longest is the entry for the longest zone that a name is in, or nil.
@@ -212,10 +235,14 @@ func (r *routes) upstreams() []*upstream {
 // close closes what connections are open.
 func (r *routes) close() {
 	for _, u := range r.upstreams() {
-		for _, s := range u.servers {
-			if c, ok := s.(*client); ok {
-				c.close()
-			}
+		closeClients(u.replace(nil))
+	}
+}
+
+func closeClients(servers []exchanger) {
+	for _, s := range servers {
+		if c, ok := s.(*client); ok {
+			c.close()
 		}
 	}
 }

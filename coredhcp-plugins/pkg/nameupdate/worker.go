@@ -58,6 +58,8 @@ type Worker struct {
 	routes *routes
 	zones  *zones
 
+	rekeyed chan struct{} // signalled when there are new keys
+
 	added, removed, conflicts, unanswered, unsigned, failures atomic.Uint64
 	waiting, inFlight                                         atomic.Int64
 
@@ -91,12 +93,16 @@ func newWorker(c Config, q Queue, r *routes) *Worker {
 		queue:   q,
 		routes:  r,
 		zones:   newZones(r.of),
+		rekeyed: make(chan struct{}, 1),
 		history: newHistory(),
 		gates:   make(map[string]*gate),
 		log:     newJournal(c.Logger),
 		outages: make(map[*upstream]*outage),
 		worked:  make(map[*upstream]bool),
 		pace:    newPace(c),
+	}
+	if c.ReadKeys != nil {
+		r.keyring = &keyring{read: c.ReadKeys, use: w.useKeys, log: c.Logger}
 	}
 	if r.resolver != nil {
 		w.zones.elsewhere = r.found
@@ -160,6 +166,8 @@ func (w *Worker) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-w.queue.NameChanges():
 		case <-timer.C:
+		case <-w.rekeyed:
+			w.tryKeys(time.Now())
 		case r := <-done:
 			w.done(ctx, r, busy, time.Now())
 			busy--
