@@ -76,6 +76,7 @@ func New(args []string, host *server.Host) (server.Plugin, error) {
 	if d.config.Keys, err = a.zoneKeys(); err != nil {
 		return nil, err
 	}
+	d.config.ReadKeys = a.zoneKeys
 	if d.site, err = host.Site(a.site); err != nil {
 		return nil, err
 	}
@@ -174,13 +175,19 @@ func (d *DDNS) Close() error {
 	return err
 }
 
-// Reload takes up what the site file says now. Where leases gives addresses, it does
-// that.
+// Reload takes up the keys, and what the site file says now. Where leases gives
+// addresses, the latter is for that. An error of the one does not keep the other
+// from its work.
 func (d *DDNS) Reload() error {
-	if r := d.running.Load(); r.own {
-		return r.leases.Reload(config(d.site.Current()))
+	r := d.running.Load()
+	err := r.worker.ReadKeys()
+	if err != nil {
+		err = fmt.Errorf("updates are signed with the keys from before: %w", err)
 	}
-	return nil
+	if r.own {
+		err = errors.Join(err, r.leases.Reload(config(d.site.Current())))
+	}
+	return err
 }
 
 // Prompt says that Handle does nothing.
