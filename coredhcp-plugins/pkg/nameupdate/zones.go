@@ -84,7 +84,7 @@ func (z *zones) of(ctx context.Context, name string) (string, *upstream, error) 
 	case err == nil:
 		z.learn(above, e)
 	case errors.As(err, &none):
-		z.learn(above, zoneEntry{err: none})
+		err = z.learn(above, zoneEntry{err: none}).err
 	}
 	if err != nil {
 		return "", nil, err
@@ -111,7 +111,8 @@ func (z *zones) find(ctx context.Context, name string) (e zoneEntry, err error) 
 	return e, err
 }
 
-func (z *zones) learn(above string, e zoneEntry) {
+// learn keeps what was found, and returns it with what was known before.
+func (z *zones) learn(above string, e zoneEntry) zoneEntry {
 	now := time.Now()
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -119,7 +120,9 @@ func (z *zones) learn(above string, e zoneEntry) {
 		e.seen, e.expires = now, now.Add(zoneLife)
 	} else {
 		e.seen, e.expires = z.known[above].seen, now.Add(missLife)
-		e.err.lost = !e.seen.IsZero() && now.Sub(e.seen) < lostLife
+		none := *e.err // which others have as well that asked at the same time
+		none.lost = !e.seen.IsZero() && now.Sub(e.seen) < lostLife
+		e.err = &none
 	}
 	if len(z.known) >= maxZones {
 		for k, old := range z.known {
@@ -129,6 +132,7 @@ func (z *zones) learn(above string, e zoneEntry) {
 		}
 	}
 	z.known[above] = e
+	return e
 }
 
 // forget makes the next change ask for the zone again.

@@ -138,6 +138,23 @@ func TestZonesAskOnce(t *testing.T) {
 	})
 }
 
+// TestZonesMissOnce has many changes at once hear that there is no zone.
+func TestZonesMissOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := zonesOf(slow{&directory{}})
+		var wg sync.WaitGroup
+		for i := range 50 {
+			wg.Go(func() {
+				_, _, err := z.of(t.Context(), fmt.Sprintf("pc%d.example.org.", i))
+				if none, is := errors.AsType[*noZoneError](err); !is || none.lost {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
 func TestZonesAreBounded(t *testing.T) {
 	z := zonesOf(&directory{})
 	for i := range 2 * maxZones {
