@@ -93,18 +93,23 @@ func (z *zones) of(ctx context.Context, name string) (string, *upstream, error) 
 }
 
 // find asks where the zone of a name is updated, and the server there for the zone. A zone that is delegated below those
-// of the server is another one's.
+// of the server is another one's: as long as it cannot be found out whose, it is not a missing one.
 func (z *zones) find(ctx context.Context, name string) (e zoneEntry, err error) {
 	if e.at, err = z.route(ctx, name); err != nil {
 		return e, err
 	}
 	e.zone, err = ask(ctx, e.at, name)
-	if none, is := errors.AsType[*noZoneError](err); !is || none.delegated == "" || z.elsewhere == nil {
+	none, is := errors.AsType[*noZoneError](err)
+	if !is || none.delegated == "" || z.elsewhere == nil {
 		return e, err
 	}
-	at, other := z.elsewhere(ctx, name)
-	if other != nil {
-		return e, fmt.Errorf("%w; %w", err, other)
+	at, err := z.elsewhere(ctx, name)
+	switch {
+	case fails[*noZoneError](err):
+		none.why += "; " + err.Error()
+		return e, none
+	case err != nil: // there is a zone; where, is not known at present
+		return e, fmt.Errorf("%s; %w", none.Error(), err)
 	}
 	e.at = at
 	e.zone, err = ask(ctx, at, name)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
 )
 
@@ -195,6 +196,30 @@ func TestDelegatedZone(t *testing.T) {
 			zone, at, err := w.zones.of(t.Context(), name)
 			if err != nil || zone+" "+at.name != want {
 				t.Errorf("%s: %s at %v, %v", name, zone, at, err)
+			}
+		}
+	}
+}
+
+// While the resolvers do not answer it is not known whether there is a zone, so the change waits, pointer and all.
+func TestDelegatedZoneWaits(t *testing.T) {
+	parent := &directory{zones: []string{"192.in-addr.arpa."}, answer: func(q string, r *dns.Msg) {
+		r.Authoritative, r.Rcode = false, success
+		r.Ns = []dns.RR{&dns.NS{Hdr: dns.RR_Header{Name: "2.0.192.in-addr.arpa.", Rrtype: dns.TypeNS}, Ns: "ns.example.org."}}
+	}}
+	for name, silent := range map[string]exchanger{
+		"no answer": &switchable{err: errTimeout},
+		"ill":       &directory{zones: []string{"."}, answer: func(_ string, r *dns.Msg) { r.Rcode = servfail }},
+	} {
+		r := &routes{routes: []Route{{".", []string{"192.0.2.2:53"}}}, made: make(map[string]*upstream)}
+		r.dial = func(string, tsigkey.Key, bool) exchanger { return parent }
+		r.resolver = &resolver{up: &upstream{name: "192.0.2.53:53", servers: []exchanger{silent}}, known: make(map[string]primaryEntry)}
+		w := newWorker(Config{}.withDefaults(), nil, r)
+		c := numbered(0, 1, "example.org.")[0]
+		c.Make = lease.Reverse
+		for range 2 {
+			if o := apply(t.Context(), w.zones, c, time.Minute); o.err == nil || o.noReverse != nil {
+				t.Errorf("%s: done without a pointer: %v", name, o.noReverse)
 			}
 		}
 	}
