@@ -45,7 +45,7 @@ func (m *Manager) Resync(ctx context.Context, network string) (told Resynced, er
 			}
 			var n int
 			if len(past) > 0 {
-				past, n = m.forget(past)
+				past, n = m.forget(past, m.now())
 				told.Ended += n
 			} else {
 				list, n = m.tellAgain(list, true, m.now())
@@ -136,7 +136,7 @@ func latest(all []ended) []ended {
 
 // forget has DNS told to forget the first few of a list, and returns the rest. Caller holds mu, and submits if there were
 // any.
-func (m *Manager) forget(past []ended) (rest []ended, told int) {
+func (m *Manager) forget(past []ended, t moment) (rest []ended, told int) {
 	own := m.conf.published()
 	for len(past) > 0 && told < expireAtOnce {
 		r := m.removalOf(&past[0], own)
@@ -148,6 +148,11 @@ func (m *Manager) forget(past []ended) (rest []ended, told int) {
 		r.version = m.version
 		m.addRemoval(r)
 		told++
+		// Two identifiers of one machine may have one DHCID (RFC 4701 section 3.3): then a lease that has the name there now
+		// loses it too.
+		if b := m.bindings.at(r.addr); b != nil && b.name == r.name && m.wanted(b) != 0 && !m.superseded(b) {
+			m.republish(b, t)
+		}
 	}
 	return past, told
 }

@@ -101,6 +101,44 @@ func TestResyncForgets(t *testing.T) {
 	}
 }
 
+// TestResyncOneMachine has a resync broken off in the middle, where a lease follows one of the same machine by another
+// interface: both have one name, one address and, their identifiers having the same DUID, one DHCID.
+func TestResyncOneMachine(t *testing.T) {
+	f, d := open(t, testConfig()), fakeDNS{}
+	a := addr("192.0.2.100")
+	wired, wireless := named(1, "ws1", link), named(2, "ws1", link)
+	wired.Client.Identifier, wireless.Client.Identifier = "\xff\x00\x00\x00\x01\x00\x04duid", "\xff\x00\x00\x00\x02\x00\x04duid"
+	wireless.Requested = a
+	f.get(wired)
+	f.drain(d)
+	f.release(wired, a)
+	f.drain(d)
+	if l := f.get(wireless); l.Address != a {
+		t.Fatalf("%+v", l)
+	}
+	f.drain(d)
+	past, err := f.past(func(netip.Addr) bool { return true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	rest, n := f.forget(past, f.now())
+	g := f.submit(true)
+	f.mu.Unlock()
+	if err := g.wait(context.Background()); err != nil || len(rest) > 0 || n != 1 {
+		t.Fatal(rest, n, err)
+	}
+	f.reopen(testConfig())
+	for _, remove := range []bool{true, false} {
+		f.settled()
+		changes := f.TakeNameChanges(10)
+		if len(changes) != 1 || changes[0].Remove != remove || changes[0].Address != a || changes[0].Name != "ws1.imaging.example.org." {
+			t.Fatalf("%+v, want one change, a removal: %t", changes, remove)
+		}
+		f.confirm(changes)
+	}
+}
+
 // TestRemovalOf asks which names of the past are DNS to forget.
 func TestRemovalOf(t *testing.T) {
 	c := policy(true, NamePolicy{})
