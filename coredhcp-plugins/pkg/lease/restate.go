@@ -49,6 +49,6 @@ func (m *Manager) restateAll() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.restating != 0 {
-		m.base = time.Time{}
+		m.restating = 1
 	}
 }

@@ -1,7 +1,10 @@
 package lease
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -28,10 +31,12 @@ func TestClockIsSet(t *testing.T) {
 				bad := &failing{}
 				bad.kind.Store(int32(errorfs.OpFileSync))
 				fs := errorfs.Wrap(vfs.NewMem(), bad)
+				var lines bytes.Buffer
 				run := func() (f *fixture, stop func()) {
 					m, err := Open("leases", wideConfig(clients), Options{
-						FS:   fs,
-						wall: func(t time.Time) time.Time { return t.Add(time.Duration(set.Load())).Round(0) },
+						FS:     fs,
+						Logger: slog.New(slog.NewTextHandler(&lines, nil)),
+						wall:   func(t time.Time) time.Time { return t.Add(time.Duration(set.Load())).Round(0) },
 					})
 					if err != nil {
 						t.Fatal(err)
@@ -72,6 +77,9 @@ func TestClockIsSet(t *testing.T) {
 				}
 				f.check()
 				stop()
+				if said := strings.Count(lines.String(), "the clock was set"); said != 1 || !strings.Contains(lines.String(), "by="+tt.by.String()) {
+					t.Errorf("said %d times that the clock was set by %v:\n%s", said, tt.by, &lines)
+				}
 				f, stop = run()
 				defer stop()
 				time.Sleep(12*time.Hour - time.Since(began) - time.Minute)
