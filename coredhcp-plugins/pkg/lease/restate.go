@@ -30,7 +30,8 @@ func (m *Manager) restate(t moment) (g *group, more bool) {
 	}
 	n := 0
 	for end := m.restating + restateLook; n < expireAtOnce && m.restating < end && m.restating <= m.bindings.made; m.restating++ {
-		if b := m.bindings.get(m.restating); b.n != 0 && b.ending() {
+		// One that is uncommitted may be ending again if the commit fails, and then so does ours.
+		if b := m.bindings.get(m.restating); b.n != 0 && (b.ending() || m.dirty[b] != nil) {
 			m.change(b, b.record, t)
 			n++
 		}

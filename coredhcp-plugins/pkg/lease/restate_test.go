@@ -134,3 +134,23 @@ func TestClockIsSetInSteps(t *testing.T) {
 		}
 	}
 }
+
+// TestClockIsSetWhileEnding has the clock set while it is written that a lease ended. Should that fail the lease goes on, so
+// its times are written again all the same.
+func TestClockIsSetWhileEnding(t *testing.T) {
+	f := open(t, testConfig())
+	l := f.get(query(client(1), link))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.finish(f.bindings.at(l.Address), Released, f.now().el, f.now())
+	ending := f.next
+	f.next = f.newGroup() // as the committer does before it writes
+	f.base = f.base.Add(-time.Hour)
+	g, _ := f.restate(f.now())
+	f.undo(f.next, nil)
+	f.undo(ending, nil)
+	if g == nil {
+		t.Error("nothing waits for the fate of the lease")
+	}
+	f.next = f.newGroup()
+}
