@@ -145,9 +145,9 @@ func fails[E error](err error) bool {
 // routes finds the upstream of a name.
 type routes struct {
 	routes   []Route
-	keyring  *keyring  // may be nil
-	resolver *resolver // for zones that no route is for, or that its servers delegate; may be nil
-	asked    atomic.Bool
+	keyring  *keyring    // may be nil
+	resolver *resolver   // for zones that no route is for, or that its servers delegate; may be nil
+	asked    atomic.Bool // the resolver was
 	dial     func(server string, key tsigkey.Key, alone bool) exchanger
 
 	mu   sync.Mutex
