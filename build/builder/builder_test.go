@@ -119,6 +119,7 @@ func TestRegistered(t *testing.T) {
 		`import "example.org/plugin"; func init() { plugin.Register("bye", setup) }`:                                                          "",
 		`import "github.com/coredns/coredns/plugin"; func init() { plugin.Register("bye", setup`:                                              "",
 		`import "github.com/coredns/caddy"; func init() { caddy.RegisterPlugin() }`:                                                           "",
+		`import "github.com/coredns/coredns/plugin"; const name = "bye", 2; func init() { plugin.Register(name, setup) }`:                     "bye", // the compiler refuses it
 	} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "setup.go"), []byte("package bye\n\n"+source+"\n"), 0o600); err != nil {

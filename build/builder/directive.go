@@ -84,8 +84,10 @@ func registered(dir string, files []string) []string {
 			}
 			for _, spec := range gen.Specs {
 				if v, ok := spec.(*ast.ValueSpec); ok {
-					for i, value := range v.Values {
-						constants[v.Names[i].Name] = literal(value)
+					for i, name := range v.Names {
+						if i < len(v.Values) {
+							constants[name.Name] = literal(v.Values[i])
+						}
 					}
 				}
 			}
