@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -97,5 +98,51 @@ func TestImportOwner(t *testing.T) {
 				t.Errorf("a file that is elsewhere too was given away: %v, %v", info, err)
 			}
 		})
+	}
+}
+
+// TestImportOwnerLinks holds that whoever owns the directory cannot have other
+// files of root's by putting links in the place of what root has just made.
+func TestImportOwnerLinks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	const service = 64000
+	dir, victim := t.TempDir(), t.TempDir()
+	if err := os.Chown(dir, service, service); err != nil {
+		t.Fatal(err)
+	}
+	database, aside := filepath.Join(dir, "leases"), filepath.Join(dir, "aside")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			_ = os.Rename(database, aside) // each fails if it comes too early
+			_ = os.Symlink(victim, database)
+			_ = os.Remove(database)
+			_ = os.Rename(aside, database)
+		}
+	})
+	defer wg.Wait()
+	defer close(stop)
+	for range 300 {
+		if err := os.WriteFile(filepath.Join(victim, "a"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_ = makeFor(database)
+		_ = os.WriteFile(filepath.Join(database, "a"), nil, 0o600)
+		_, _ = giveFiles(database) // may fail meanwhile
+		for _, path := range []string{victim, filepath.Join(victim, "a")} {
+			if info, err := os.Stat(path); err == nil && info.Sys().(*syscall.Stat_t).Uid != 0 {
+				t.Fatalf("%s was given away", path)
+			}
+		}
+		_ = os.RemoveAll(database)
+		_ = os.RemoveAll(aside)
 	}
 }

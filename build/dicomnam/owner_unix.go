@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -28,7 +29,8 @@ func keepOwner(f *os.File, before fs.FileInfo) error {
 }
 
 // makeFor makes a directory that is not there yet, as root for the owner of the one that it is made in: who is to use it may not be
-// root. It is on stable storage then.
+// root. It is on stable storage then. That owner may rename what is there meanwhile, and put links in its place: what is looked at,
+// and given away, is what is open.
 func makeFor(dir string) error {
 	if os.Geteuid() != 0 {
 		return nil // whoever makes it later is its owner
@@ -36,23 +38,31 @@ func makeFor(dir string) error {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	parent := filepath.Dir(dir)
-	if err := makeFor(parent); err != nil {
+	dir = filepath.Clean(dir)
+	if err := makeFor(filepath.Dir(dir)); err != nil {
 		return err
 	}
-	info, err := os.Stat(parent)
+	parent, err := os.OpenRoot(filepath.Dir(dir))
 	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	err = makeIn(parent, filepath.Base(dir))
+	return errors.Join(err, parent.Close())
+}
+
+// makeIn makes a directory in another for the owner of that.
+func makeIn(parent *os.Root, name string) error {
+	owner, err := ownerOf(parent)
+	if err != nil {
 		return err
 	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		if err := os.Chown(dir, int(owner.Uid), int(owner.Gid)); err != nil {
-			return err
-		}
+	if err := parent.Mkdir(name, 0o700); err != nil {
+		return err
 	}
-	f, err := os.Open(parent)
+	if err := give(parent, name, owner); err != nil {
+		return err
+	}
+	f, err := parent.Open(".")
 	if err != nil {
 		return err
 	}
@@ -64,24 +74,25 @@ func giveFiles(dir string) (note string, err error) {
 	if os.Geteuid() != 0 {
 		return "", nil
 	}
-	info, err := os.Stat(dir)
+	root, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	if err != nil {
 		return "", err
 	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return "", nil
+	defer func() { err = errors.Join(err, root.Close()) }()
+	owner, err := ownerOf(root)
+	if err != nil {
+		return "", err
 	}
 	if owner.Uid == 0 {
 		return fmt.Sprintf("%s belongs to root; if coredhcp runs as another user: chown -R USER %s", dir, dir), nil
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := fs.ReadDir(root.FS(), ".")
 	for _, e := range entries {
 		if e.Type().IsRegular() {
-			err = errors.Join(err, give(filepath.Join(dir, e.Name()), owner))
+			err = errors.Join(err, give(root, e.Name(), owner))
 		}
 	}
 	name := strconv.FormatUint(uint64(owner.Uid), 10)
@@ -91,9 +102,23 @@ func giveFiles(dir string) (note string, err error) {
 	return fmt.Sprintf("%s belongs to %s, and so do the files in it", dir, name), err
 }
 
-// give gives a file of root's to another owner. The directory is that owner's, who may have put there what is not to become his: a link.
-func give(path string, to *syscall.Stat_t) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+// ownerOf is whose a directory is.
+func ownerOf(dir *os.Root) (*syscall.Stat_t, error) {
+	info, err := dir.Stat(".")
+	if err != nil {
+		return nil, err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return owner, nil
+}
+
+// give gives a file of root's in a directory, or an empty directory, to another owner. What is not to become his, because it is
+// elsewhere too or was there before, stays what it is.
+func give(dir *os.Root, name string, to *syscall.Stat_t) error {
+	f, err := dir.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
@@ -103,7 +128,15 @@ func give(path string, to *syscall.Stat_t) error {
 		return err
 	}
 	is, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || !info.Mode().IsRegular() || is.Nlink != 1 || is.Uid != 0 {
+	if !ok || is.Uid != 0 {
+		return nil
+	}
+	switch {
+	case info.IsDir():
+		if _, err := f.Readdirnames(1); !errors.Is(err, io.EOF) {
+			return err
+		}
+	case !info.Mode().IsRegular() || is.Nlink != 1:
 		return nil
 	}
 	return f.Chown(int(to.Uid), int(to.Gid))
