@@ -69,7 +69,7 @@ func readConfig(path string) (*dhcpConfig, error) {
 			nodes = n.Content
 		}
 		for _, l := range nodes {
-			c.listen = append(c.listen, at(l))
+			c.listen = append(c.listen, at(meant(l)))
 		}
 	}
 	list := value(server4, "plugins")
@@ -77,10 +77,11 @@ func readConfig(path string) (*dhcpConfig, error) {
 		return nil, fmt.Errorf("%s:%d: server4 has no list of plugins", path, server4.Line)
 	}
 	for _, n := range list.Content {
+		n = meant(n)
 		if n.Kind != yaml.MappingNode || len(n.Content) != 2 {
 			return nil, fmt.Errorf("%s:%d: expected one plugin, as \"- NAME: ARGUMENTS\"", path, n.Line)
 		}
-		c.plugins = append(c.plugins, usedPlugin{at(n.Content[0]), strings.Fields(n.Content[1].Value)})
+		c.plugins = append(c.plugins, usedPlugin{at(n.Content[0]), strings.Fields(meant(n.Content[1]).Value)})
 	}
 	return c, nil
 }
@@ -95,10 +96,18 @@ func value(n *yaml.Node, key string) *yaml.Node {
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == key {
-			return n.Content[i+1]
+			return meant(n.Content[i+1])
 		}
 	}
 	return nil
+}
+
+// meant is the node itself, or the one that an alias (*NAME) stands for.
+func meant(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
 }
 
 // plugin is the first of a name, and its place in the chain; nil, -1 if there is none.

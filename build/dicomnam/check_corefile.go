@@ -142,7 +142,7 @@ func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dn
 func statements(tokens []caddyfile.Token) [][]caddyfile.Token {
 	var lines [][]caddyfile.Token
 	for i, t := range tokens {
-		if i == 0 || t.Line != tokens[i-1].Line || t.File != tokens[i-1].File {
+		if i == 0 || t.Line != tokens[i-1].Line || t.File != tokens[i-1].File || tokens[i-1].Text == "{" {
 			lines = append(lines, nil)
 		}
 		if t.Text != "{" && t.Text != "}" {
