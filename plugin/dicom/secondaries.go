@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/coredns/caddy"
@@ -116,7 +117,9 @@ func readTransfers(corefile caddy.Input, block int, keys []string) ([]transferBl
 					if err != nil {
 						return nil, err
 					}
-					b.secondaries = append(b.secondaries, secondary{address: address})
+					if !slices.ContainsFunc(b.secondaries, func(s secondary) bool { return s.address == address }) {
+						b.secondaries = append(b.secondaries, secondary{address: address})
+					}
 				}
 			case "source":
 				if args := c.RemainingArgs(); len(args) == 1 {

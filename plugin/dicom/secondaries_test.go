@@ -49,7 +49,7 @@ func TestReadTransfers(t *testing.T) {
 imaging.example.org 192.0.2.0/24 {
 	transfer {
 		to 192.0.2.1 * 192.0.2.2:5353
-		to [2001:db8::1]:53 2001:db8::2
+		to [2001:db8::1]:53 2001:db8::2 192.0.2.1:53
 		source 198.51.100.1
 	}
 	transfer ward.imaging.example.org {
