@@ -57,6 +57,8 @@ type Dicom struct {
 	keys     []string           // of the server block
 	transfer *transfer.Transfer // nil: not in the server block
 
+	notifiers map[string][]notifier // by zone; does not change once it has started
+
 	refusals refusalLines
 	failures *rate.Sometimes // log lines
 
@@ -71,9 +73,6 @@ type Dicom struct {
 	release func() error   // gives the store back, and the metrics
 	stop    func()         // ends the goroutines
 	tasks   sync.WaitGroup // the goroutines
-
-	background func(func(context.Context)) // makes another one; once started
-	notifiers  map[string][]notifier       // by zone; those that were not begun with
 }
 
 // served is one zone. It is nil inside until the handler has started.

@@ -141,8 +141,8 @@ func (d *Dicom) open() (err error) {
 		log.Infof("Zone %s has serial %d and %d records", s.origin, serial, z.Snapshot().Len())
 		d.committed(s, z)
 	}
-	d.background = func(f func(context.Context)) { d.tasks.Go(func() { f(ctx) }) }
-	d.notifyLocked()
+	background := func(f func(context.Context)) { d.tasks.Go(func() { f(ctx) }) }
+	d.notify(background)
 	if d.sitePath != "" {
 		d.warn(current)
 		w := &watcher{
@@ -155,12 +155,12 @@ func (d *Dicom) open() (err error) {
 		if later {
 			w.pending = &current
 		}
-		d.background(w.run)
+		background(w.run)
 	}
 	if d.backup != nil {
 		var m *backupMetrics
 		metrics = append(metrics, backupSeries.use(d.database, func() { m = newBackupMetrics(d.database) }))
-		d.background(func(ctx context.Context) { d.backup.run(ctx, store, d.database, m) })
+		background(func(ctx context.Context) { d.backup.run(ctx, store, d.database, m) })
 	}
 	if d.database == "" {
 		log.Warningf("No database: updates of %v are lost when this server ends or reloads", d.config.zones)

@@ -99,7 +99,7 @@ func readTransfers(corefile caddy.Input, block int, keys []string) ([]transferBl
 		return nil, err
 	}
 	if block >= len(blocks) || len(blocks[block].Tokens["transfer"]) == 0 {
-		return nil, errors.New("Corefile has no transfer where it was read") //nolint:staticcheck // a name
+		return nil, errors.New("no transfer is found where CoreDNS has found one")
 	}
 	var all []transferBlock
 	c := caddyfile.NewDispenserTokens(corefile.Path(), blocks[block].Tokens["transfer"])
@@ -150,18 +150,20 @@ func secondariesOf(blocks []transferBlock, zone string) []secondary {
 	return best
 }
 
-// know tells the handler whom to notify, from the Corefile that its instance was
-// made from, once that has started.
-func (d *Dicom) know(corefile caddy.Input) {
+// know tells the handler whom to notify, once it starts, from the Corefile that its
+// instance is being made from. What that imports was read a moment ago.
+func (d *Dicom) know() {
 	if d.transfer == nil {
 		return
 	}
-	blocks, err := readTransfers(corefile, d.block, d.keys)
+	var blocks []transferBlock
+	corefile, err := d.corefile()
+	if err == nil {
+		blocks, err = readTransfers(corefile, d.block, d.keys)
+	}
 	if err != nil {
 		log.Warningf("NOTIFY goes to one secondary after the other, and waits for each: %v", err)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.notifiers = make(map[string][]notifier)
 	for _, origin := range d.config.zones {
 		if err != nil {
@@ -172,24 +174,33 @@ func (d *Dicom) know(corefile caddy.Input) {
 			d.notifiers[origin] = append(d.notifiers[origin], s)
 		}
 	}
-	if d.started {
-		d.notifyLocked()
-	}
 }
 
-// notifyLocked begins to notify those that know has found. The caller holds mu,
-// and the handler runs.
-func (d *Dicom) notifyLocked() {
+// corefile returns what the instance of the handler was made from.
+func (d *Dicom) corefile() (caddy.Input, error) {
+	for _, i := range caddy.Instances() {
+		i.StorageMu.RLock()
+		handlers, _ := i.Storage[handlersKey{}].([]*Dicom)
+		i.StorageMu.RUnlock()
+		if slices.Contains(handlers, d) {
+			return i.Caddyfile(), nil
+		}
+	}
+	return nil, errors.New("the Corefile cannot be found")
+}
+
+// notify begins to notify those that know has found.
+func (d *Dicom) notify(background func(func(context.Context))) {
 	for origin, to := range d.notifiers {
 		s := d.zones[origin]
-		var all []notices
-		for _, n := range to {
-			told := newNotices()
-			told.changed() // it may have missed something
-			all = append(all, told)
-			d.background(func(ctx context.Context) { told.run(ctx, origin, n, s.metrics.Load()) })
+		all := make([]notices, len(to))
+		for i := range all {
+			all[i] = newNotices()
+			all[i].changed() // it may have missed something
 		}
-		s.told.Store(&all)
+		s.told.Store(&all) // before the first is told: what changes after that is told again
+		for i, n := range to {
+			background(func(ctx context.Context) { all[i].run(ctx, origin, n, s.metrics.Load()) })
+		}
 	}
-	d.notifiers = nil
 }

@@ -1,9 +1,13 @@
 package dicom
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,5 +100,41 @@ imaging.example.org 192.0.2.0/24 {
 				t.Errorf("%v", blocks)
 			}
 		})
+	}
+}
+
+// TestNotifyAfterHalfReload: also an instance that took over while the end of the
+// old one failed, of which caddy then tells nobody, notifies its secondaries.
+func TestNotifyAfterHalfReload(t *testing.T) {
+	dir := t.TempDir()
+	s := startSite(t, dir)
+	address, notified := fakeSecondary(t)
+	site, database := filepath.Join(dir, "site.yaml"), filepath.Join(dir, "zones")
+	before := slices.Clone(caddy.Instances())
+	s.OnShutdown = append(s.OnShutdown, func() error { return errors.New("no end") })
+	if _, err := s.Restart(input(block(fmt.Sprintf("site %s\ndatabase %s", site, database), fmt.Sprintf("transfer {\n\tto %s\n}", address)))); err == nil {
+		t.Error("reloaded without an error")
+	}
+	for _, i := range caddy.Instances() {
+		if !slices.Contains(before, i) {
+			t.Cleanup((&server{Instance: i}).stop)
+		}
+	}
+	eventually(t, "NOTIFY after the reload", func() bool { return notified.Load() >= 1 })
+}
+
+// TestNotifyMissesNothing: a change is noted from before the first NOTIFY on.
+func TestNotifyMissesNothing(t *testing.T) {
+	d := newDicom(&config{zones: []string{domain}})
+	d.notifiers = map[string][]notifier{domain: {new(fakeNotifier), new(fakeNotifier)}}
+	begun := 0
+	d.notify(func(func(context.Context)) {
+		begun++
+		if told := d.zones[domain].told.Load(); told == nil || len(*told) != 2 {
+			t.Error("a NOTIFY goes out, and changes are not noted")
+		}
+	})
+	if begun != 2 {
+		t.Errorf("%d of 2 notifiers", begun)
 	}
 }

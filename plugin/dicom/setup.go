@@ -40,6 +40,7 @@ func setup(c *caddy.Controller) error {
 		// transfer and tsig stand before dicom in the chain, which is complete
 		// only now.
 		d.transfer, _ = server.Handler("transfer").(*transfer.Transfer)
+		d.know()
 		if len(d.rules) > 0 && server.Handler("tsig") == nil {
 			log.Warningf("No tsig in the server block of %v: all updates are refused, whatever allow says", d.config.zones)
 		}
@@ -152,7 +153,6 @@ func startHook(event caddy.EventName, info any) error {
 	handlers, _ := instance.Storage[handlersKey{}].([]*Dicom)
 	instance.StorageMu.RUnlock()
 	for _, d := range handlers {
-		d.know(instance.Caddyfile())
 		// A failure is logged there, and tried again with the next request.
 		_ = d.start()
 	}
