@@ -103,6 +103,23 @@ imaging.example.org 192.0.2.0/24 {
 	}
 }
 
+// TestNotifyByWhatWasLoaded: whom to notify is found in the server block of dicom,
+// behind others, by an import and by the environment, in what was loaded.
+func TestNotifyByWhatWasLoaded(t *testing.T) {
+	dir := t.TempDir()
+	address, notified := fakeSecondary(t)
+	t.Setenv("DICOM_TEST_SECONDARY", address)
+	write(t, dir, "others", "example.org:0 {\n\tbind 127.0.0.1\n\ttransfer {\n\t\tto 127.0.0.1:9\n\t}\n}\nexample.net:0 {\n\tbind 127.0.0.1\n}\n")
+	site := write(t, dir, "site.yaml", siteYAML)
+	started := logged.len()
+	start(t, fmt.Sprintf("(to) {\n\ttransfer imaging.example.org {\n\t\tto {$DICOM_TEST_SECONDARY}\n\t}\n}\nimport %s/others\n", dir)+
+		block("site "+site, "import to"))
+	eventually(t, "NOTIFY at the start", func() bool { return notified.Load() == 1 })
+	if text := logged.since(started); strings.Contains(text, "one secondary after the other") {
+		t.Error(text)
+	}
+}
+
 // TestNotifyAfterHalfReload: also an instance that took over while the end of the
 // old one failed, of which caddy then tells nobody, notifies its secondaries.
 func TestNotifyAfterHalfReload(t *testing.T) {
