@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -79,6 +80,10 @@ func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dn
 		zones = append(zones, z...)
 		b.ports = append(b.ports, port)
 	}
+	root := ""
+	for _, line := range statements(p.Tokens["root"]) {
+		root = line[len(line)-1].Text
+	}
 	seen := map[string]bool{}
 	for i, line := range statements(tokens) {
 		args := line[1:]
@@ -98,6 +103,9 @@ func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dn
 				continue
 			}
 			w := at(args[0])
+			if !filepath.IsAbs(w.text) {
+				w.text = filepath.Join(root, w.text)
+			}
 			if property == "site" {
 				b.site = &w
 			} else {
