@@ -120,6 +120,18 @@ func TestNotifyByWhatWasLoaded(t *testing.T) {
 	}
 }
 
+// TestNotifyAfterFailedReload: the instance that goes on notifies as before.
+func TestNotifyAfterFailedReload(t *testing.T) {
+	address, notified := fakeSecondary(t)
+	s := startSite(t, t.TempDir(), fmt.Sprintf("transfer {\n\tto %s\n}", address))
+	eventually(t, "NOTIFY at the start", func() bool { return notified.Load() == 1 })
+	if _, err := s.Restart(input(block("site none.yaml", "transfer {\n\tto 127.0.0.1:9\n}"))); err == nil {
+		t.Error("reloaded with a site file that is not there")
+	}
+	s.update(t, dns.RcodeSuccess, domain, "ct1.imaging.example.org. 300 A 192.0.2.11")
+	eventually(t, "NOTIFY after a change", func() bool { return notified.Load() == 2 })
+}
+
 // TestNotifyAfterHalfReload: also an instance that took over while the end of the
 // old one failed, of which caddy then tells nobody, notifies its secondaries.
 func TestNotifyAfterHalfReload(t *testing.T) {
