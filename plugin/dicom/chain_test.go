@@ -125,9 +125,10 @@ func fakeSecondary(t *testing.T) (address string, notified *atomic.Int32) {
 func TestTransferAndNotify(t *testing.T) {
 	address, notified := fakeSecondary(t)
 	s := startSite(t, t.TempDir(), fmt.Sprintf("transfer {\n\tto %s\n}", address))
-	eventually(t, "NOTIFY at the start", func() bool { return notified.Load() == 1 })
+	eventually(t, "NOTIFY at the start", func() bool { return notified.Load() > 0 })
+	before := notified.Load()
 	s.update(t, dns.RcodeSuccess, domain, "ct1.imaging.example.org. 300 A 192.0.2.11")
-	eventually(t, "NOTIFY after a change", func() bool { return notified.Load() == 2 })
+	eventually(t, "NOTIFY after a change", func() bool { return notified.Load() > before })
 	s.update(t, dns.RcodeSuccess, domain, "ct1.imaging.example.org. 300 A 192.0.2.11")
 	var many []string
 	for i := range 1000 {
@@ -229,9 +230,10 @@ func TestTransferAndNotify(t *testing.T) {
 func TestNotifyAfterRestart(t *testing.T) {
 	address, notified := fakeSecondary(t)
 	dir := t.TempDir()
-	for n := range int32(3) {
+	for range 3 {
+		before := notified.Load()
 		s := startSite(t, dir, fmt.Sprintf("transfer {\n\tto %s\n}", address))
-		eventually(t, "NOTIFY at the start", func() bool { return notified.Load() == n+1 })
+		eventually(t, "NOTIFY at the start", func() bool { return notified.Load() > before })
 		s.stop()
 	}
 }

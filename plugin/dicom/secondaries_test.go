@@ -35,9 +35,10 @@ func TestNotifyBesideTheDead(t *testing.T) {
 	}
 	address, notified := fakeSecondary(t)
 	s := startSite(t, t.TempDir(), fmt.Sprintf("transfer {\n%sto %s\n}", to.String(), address))
-	eventually(t, "NOTIFY at the start", func() bool { return notified.Load() == 1 })
+	eventually(t, "NOTIFY at the start", func() bool { return notified.Load() > 0 })
+	before := notified.Load()
 	s.update(t, dns.RcodeSuccess, domain, "ct1.imaging.example.org. 300 A 192.0.2.11")
-	eventually(t, "NOTIFY after a change", func() bool { return notified.Load() == 2 })
+	eventually(t, "NOTIFY after a change", func() bool { return notified.Load() > before })
 }
 
 // TestReadTransfers: who is notified is whom transfer has in the same words.
@@ -114,7 +115,7 @@ func TestNotifyByWhatWasLoaded(t *testing.T) {
 	started := logged.len()
 	start(t, fmt.Sprintf("(to) {\n\ttransfer imaging.example.org {\n\t\tto {$DICOM_TEST_SECONDARY}\n\t}\n}\nimport %s/others\n", dir)+
 		block("site "+site, "import to"))
-	eventually(t, "NOTIFY at the start", func() bool { return notified.Load() == 1 })
+	eventually(t, "NOTIFY at the start", func() bool { return notified.Load() > 0 })
 	if text := logged.since(started); strings.Contains(text, "one secondary after the other") {
 		t.Error(text)
 	}
@@ -124,12 +125,13 @@ func TestNotifyByWhatWasLoaded(t *testing.T) {
 func TestNotifyAfterFailedReload(t *testing.T) {
 	address, notified := fakeSecondary(t)
 	s := startSite(t, t.TempDir(), fmt.Sprintf("transfer {\n\tto %s\n}", address))
-	eventually(t, "NOTIFY at the start", func() bool { return notified.Load() == 1 })
+	eventually(t, "NOTIFY at the start", func() bool { return notified.Load() > 0 })
 	if _, err := s.Restart(input(block("site none.yaml", "transfer {\n\tto 127.0.0.1:9\n}"))); err == nil {
 		t.Error("reloaded with a site file that is not there")
 	}
+	before := notified.Load()
 	s.update(t, dns.RcodeSuccess, domain, "ct1.imaging.example.org. 300 A 192.0.2.11")
-	eventually(t, "NOTIFY after a change", func() bool { return notified.Load() == 2 })
+	eventually(t, "NOTIFY after a change", func() bool { return notified.Load() > before })
 }
 
 // TestNotifyAfterHalfReload: also an instance that took over while the end of the
@@ -149,7 +151,7 @@ func TestNotifyAfterHalfReload(t *testing.T) {
 			t.Cleanup((&server{Instance: i}).stop)
 		}
 	}
-	eventually(t, "NOTIFY after the reload", func() bool { return notified.Load() >= 1 })
+	eventually(t, "NOTIFY after the reload", func() bool { return notified.Load() > 0 })
 }
 
 // TestNotifyMissesNothing: a change is noted from before the first NOTIFY on.
