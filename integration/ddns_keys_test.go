@@ -65,7 +65,7 @@ func TestNamesKeyReplaced(t *testing.T) {
 	n.logged(fmt.Sprintf("no key \\\"%s\\\" among other.example.org.", namesKey), 1)
 	n.load(time.Second)
 	put(key())
-	n.converge(4 * patience) // a pause is a minute at most
+	n.converge(8 * patience) // a pause is a minute at most, of the server and then of the change
 	n.logged("updates are signed with a new key", 1)
 
 	t.Log("at coredhcp first")
@@ -75,7 +75,7 @@ func TestNamesKeyReplaced(t *testing.T) {
 	n.logged("updates are signed with a new key", 2)
 	n.refused()
 	n.signal(n.running, syscall.SIGUSR1)
-	n.converge(4 * patience)
+	n.converge(8 * patience)
 
 	n.logged("the keys cannot be read again", 1)
 	for _, s := range secrets {

@@ -312,7 +312,7 @@ func TestNamesConverge(t *testing.T) {
 	n.newKey()
 	n.startDNS()
 	n.load(time.Second)
-	n.converge(2 * patience)
+	n.converge(8 * patience)
 
 	t.Log("the zones are lost")
 	n.running.Kill()
