@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -20,6 +22,7 @@ import (
 type dnsConfig struct {
 	file   word
 	blocks []dnsBlock // those with dicom in them
+	unset  []word     // environment variables that have no value here
 }
 
 // dnsBlock is a server block.
@@ -57,13 +60,31 @@ func readCorefile(path string) (*dnsConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &dnsConfig{file: word{path, path, 1}}
+	c := &dnsConfig{file: word{path, path, 1}, unset: unset(path, data)}
 	for _, p := range parsed {
 		if tokens := p.Tokens["dicom"]; len(tokens) > 0 {
 			c.blocks = append(c.blocks, newBlock(path, p, tokens))
 		}
 	}
 	return c, nil
+}
+
+// variable is an environment variable in a Corefile.
+var variable = regexp.MustCompile(`\{\$([^}]+)\}|\{%([^%}]+)%\}`)
+
+// unset are the environment variables of a Corefile that have no value where it is checked. coredns may have one.
+func unset(path string, data []byte) []word {
+	var list []word
+	for i, line := range bytes.Split(data, []byte("\n")) {
+		line, _, _ = bytes.Cut(line, []byte("#"))
+		for _, m := range variable.FindAllSubmatch(line, -1) {
+			name := string(m[1]) + string(m[2]) // one of them is empty
+			if _, found := os.LookupEnv(name); !found {
+				list = append(list, word{name, path, i + 1})
+			}
+		}
+	}
+	return list
 }
 
 func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dnsBlock {
@@ -178,6 +199,9 @@ func zonesOf(key string) (zones []string, port string) {
 // check compares with the site.
 func (c *dnsConfig) check(f *findings, s *site.Site) {
 	var zones []string
+	for _, w := range c.unset {
+		f.warnf(w, "the environment variable %s is not set here, and taken to be empty", w.text)
+	}
 	for i := range c.blocks {
 		b := &c.blocks[i]
 		for _, w := range b.others {
