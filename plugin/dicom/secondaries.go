@@ -59,7 +59,7 @@ func (s secondary) ask(ctx context.Context, zone string) error {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // ends the wait for an answer
-	defer conn.Close()                                          //nolint:errcheck // what matters is the answer
+	defer conn.Close()
 	begun := time.Now()
 	r, _, err := c.ExchangeWithConnContext(ctx, new(dns.Msg).SetNotify(zone), conn)
 	switch {
