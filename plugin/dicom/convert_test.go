@@ -542,7 +542,7 @@ func TestFailedStartConvertsNothing(t *testing.T) {
 // old instance has not opened yet can.
 func TestReloadFromDynupdate(t *testing.T) {
 	dir := t.TempDir()
-	old := makeOld(t, dir, 0)
+	makeOld(t, dir, 0)
 	s := start(t, oldCorefile(dir, "dynupdate"))
 	serial := s.serial(t, domain) // which opens it
 	if _, err := s.Restart(input(oldCorefile(dir, "dicom"))); err == nil || !strings.Contains(err.Error(), "is in use: stop the CoreDNS") {
@@ -558,7 +558,7 @@ func TestReloadFromDynupdate(t *testing.T) {
 	// the one that asks: then its dynupdate opens the database, and never closes it.
 	for range 10 {
 		dir = t.TempDir()
-		old = makeOld(t, dir, 0)
+		old := makeOld(t, dir, 0)
 		s = start(t, oldCorefile(dir, "dynupdate"))
 		i, err := s.Restart(input(oldCorefile(dir, "dicom")))
 		if err != nil {
