@@ -21,7 +21,7 @@ const (
 	diskSize  = 64 << 20
 	diskSpace = 3 << 20 // that is left when a server starts: less than its log would like to have
 	// recovery is how long a server may take to notice that there is space again.
-	recovery = time.Minute
+	recovery = patience
 )
 
 // newDisk is a small disk for databases, and a lab whose processes use the caller's network.

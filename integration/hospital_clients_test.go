@@ -154,7 +154,7 @@ func (p *patient) uuid() []byte {
 
 // exchange sends a message until it is answered.
 func exchange(by transport, m *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error) {
-	for range 10 {
+	for range 60 {
 		if err := by.send(m); err != nil {
 			return nil, err
 		}

@@ -96,16 +96,18 @@ func TestSpreadsheetToNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	var last lab.Client
+	var published []question
 	for i := range devices {
 		client, got := lease(t, l, lab.Builtin, radiology.Guest(byte(0x40+i), ""))
 		if want := fmt.Sprintf("192.0.2.%d", 30+i); got.Address.String() != want {
 			t.Errorf("dev%d has %s, expected %s", i, got.Address, want)
 		}
+		published = append(published, names(t, fmt.Sprintf("dev%d.%s", i, radiology.Domain), got)...)
 		if last = client; i < devices-1 {
 			client.Kill()
 		}
 	}
-	await(t, n, lab.Present, question{fmt.Sprintf("dev%d.%s", devices-1, radiology.Domain), dns.TypeA})
+	await(t, n, lab.Present, published...)
 	ask := func(args ...string) string {
 		t.Helper()
 		out, err := dicomnam(append([]string{"devices", n.Site, "--control", socket, "--server", radiology.Server.Addr().String()}, args...)...)
