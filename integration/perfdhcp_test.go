@@ -3,11 +3,15 @@
 package integration
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -46,6 +50,21 @@ func TestPerfdhcp(t *testing.T) {
 	if mode == lab.Loopback {
 		t.Skip("no network namespaces here")
 	}
+	// perfdhcp sends nothing twice, and its socket keeps what it does not read for a fraction of a second.
+	for _, rate := range []int{400, 100, 25} {
+		lost := 0
+		t.Run(fmt.Sprintf("%d each second", rate), func(t *testing.T) { lost = perfdhcp(t, rate) })
+		if lost == 0 {
+			return
+		}
+	}
+	t.Error("datagrams were lost each time")
+}
+
+// perfdhcp is TestPerfdhcp with so many clients each second. It returns how many datagrams a full socket lost, and
+// judges only where none was.
+func perfdhcp(t *testing.T, rate int) (lost int) {
+	t.Helper()
 	l, err := lab.New(lab.Config{Mode: mode, Server: perfServer, Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -91,13 +110,20 @@ func TestPerfdhcp(t *testing.T) {
 	count := strconv.Itoa(exchanges)
 	perf, err := l.Start(l.Client, lab.Command{Name: "perfdhcp", Path: "perfdhcp", Args: []string{
 		"-4", "-l", lab.Link, "-b", "mac=02:00:00:00:00:00", "-u", // check that addresses are unique
-		"-R", count, "-n", count, "-r", "400", "-f", "100", "-d", "5", "-W", "1000000", perfServer.Addr().String(),
+		"-R", count, "-n", count, "-r", strconv.Itoa(rate), "-f", strconv.Itoa(rate / 4), "-d", "60", "-W", "5000000", perfServer.Addr().String(),
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	wait(t, perf)
 	server.Kill()
+	for _, n := range []*lab.Namespace{l.Server, l.Client} {
+		lost += full(t, n)
+	}
+	if lost > 0 {
+		t.Logf("%d datagrams were lost", lost)
+		return lost
+	}
 	if perf.Err() != nil {
 		t.Errorf("perfdhcp: %v", perf.Err())
 	}
@@ -126,4 +152,27 @@ func TestPerfdhcp(t *testing.T) {
 	if len(holders) != exchanges {
 		t.Errorf("%d clients with a lease, expected %d", len(holders), exchanges)
 	}
+	return 0
+}
+
+// full is how many datagrams found a full socket in a namespace.
+func full(t *testing.T, n *lab.Namespace) (datagrams int) {
+	t.Helper()
+	err := n.Do(func() error {
+		text, err := os.ReadFile("/proc/thread-self/net/snmp")
+		if err != nil {
+			return err
+		}
+		m := regexp.MustCompile(`(?m)^Udp: (.*)\nUdp: (.*)$`).FindSubmatch(text)
+		if m == nil {
+			return fmt.Errorf("no UDP counters in %q", text)
+		}
+		i := slices.Index(strings.Fields(string(m[1])), "RcvbufErrors")
+		datagrams, err = strconv.Atoi(strings.Fields(string(m[2]))[i])
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return datagrams
 }
