@@ -206,7 +206,7 @@ func (x *external) udhcpc(self string) (Command, error) {
 }
 
 func (x *external) dhclient(self string) (Command, error) {
-	conf := "timeout 30; retry 1; initial-interval 1; backoff-cutoff 2; reboot 5;\n" +
+	conf := "timeout 30; retry 1; initial-interval 1; backoff-cutoff 2; reboot 30;\n" +
 		"request subnet-mask, broadcast-address, time-offset, routers, domain-name,\n" +
 		"  domain-name-servers, host-name, ntp-servers, interface-mtu;\n"
 	if x.machine.Hostname != "" {

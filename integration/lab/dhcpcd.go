@@ -22,8 +22,9 @@ func (x *external) dhcpcd(self string) (Command, error) {
 		return Command{}, err
 	}
 	// By default it asks for what is in the machine's dhcpcd.conf, and probes an
-	// address for five seconds before it uses it.
-	conf := []byte("noarp\nnoipv6rs\nrequire dhcp_server_identifier\n")
+	// address for five seconds before it uses it; and one that it had before it
+	// gives up after five seconds without an answer.
+	conf := []byte("noarp\nreboot 30\nnoipv6rs\nrequire dhcp_server_identifier\n")
 	for _, o := range wanted {
 		conf = fmt.Appendf(conf, "option %d\n", o.Code())
 	}
