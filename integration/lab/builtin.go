@@ -38,7 +38,7 @@ type builtin struct {
 func (l *Lab) startBuiltin(ctx context.Context, m Machine) (Client, error) {
 	b := &builtin{lab: l, machine: m}
 	return b, l.Client.Do(func() (err error) {
-		b.client, err = nclient4.New(Link, nclient4.WithTimeout(time.Second), nclient4.WithRetry(10))
+		b.client, err = nclient4.New(Link, nclient4.WithTimeout(time.Second), nclient4.WithRetry(60))
 		if err != nil {
 			return fmt.Errorf("starting the built-in DHCP client: %w", err)
 		}

@@ -65,7 +65,7 @@ func testLab(t *testing.T) *Lab {
 
 func testContext(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -111,7 +111,7 @@ func TestNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	buffer := make([]byte, 16)
-	_ = servers[1].SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = servers[1].SetReadDeadline(time.Now().Add(2 * time.Minute))
 	n, from, err := servers[1].ReadFrom(buffer)
 	if err != nil || string(buffer[:n]) != "to b" {
 		t.Fatalf("the server of b got %q from %v: %v", buffer[:n], from, err)

@@ -19,7 +19,7 @@ import (
 )
 
 // grace is how long a process has for its own end after SIGTERM.
-const grace = 5 * time.Second
+const grace = 30 * time.Second
 
 // insist is the pause between two SIGTERM, where one may be lost.
 const insist = 500 * time.Millisecond
