@@ -181,6 +181,9 @@ func converted(t *testing.T, dir string, old madeDatabase) {
 			return err
 		}
 		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the running store removes what it has replaced
+		}
 		if err == nil && info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s has mode %v", path, info.Mode())
 		}
