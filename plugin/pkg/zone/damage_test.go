@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -43,8 +44,13 @@ func TestLogOfNewDatabase(t *testing.T) {
 			}
 			// A copy is what a killed server leaves.
 			copied := filepath.Join(t.TempDir(), "zones")
-			if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
-				t.Fatal(err)
+			for err := fs.ErrNotExist; err != nil; err = os.CopyFS(copied, os.DirFS(dir)) {
+				if !errors.Is(err, fs.ErrNotExist) { // a file that the store has just removed
+					t.Fatal(err)
+				}
+				if err := os.RemoveAll(copied); err != nil {
+					t.Fatal(err)
+				}
 			}
 			logs, err := filepath.Glob(filepath.Join(copied, "*.log"))
 			if err != nil || len(logs) == 0 {
