@@ -161,7 +161,7 @@ func rounds(t *testing.T, patients []*patient, by map[string][]transport, do fun
 // is used by a machine that nobody knows of. Every octet of every answer is judged as
 // tshark read it off the clients' wires, and by what dhclient wrote; and every name by
 // what DNS says.
-func TestHospital(t *testing.T) {
+func TestHospital(t *testing.T) { //nolint:tparallel // one try after the other
 	t.Parallel()
 	// The clients take a few seconds to get their leases, on an idle machine; summer is to begin after that.
 	for _, until := range []time.Duration{30 * time.Second, 2 * time.Minute, 5 * time.Minute} {

@@ -44,7 +44,7 @@ networks:
 // Kea's perfdhcp is a relay with 2,000 clients, of which some renew meanwhile.
 // Each gets an answer to every message and an address that no other has, and
 // what was acknowledged outlives SIGKILL.
-func TestPerfdhcp(t *testing.T) {
+func TestPerfdhcp(t *testing.T) { //nolint:tparallel // one try after the other
 	t.Parallel()
 	needs(t, "perfdhcp")
 	if mode == lab.Loopback {
