@@ -545,7 +545,7 @@ func TestFailedStartConvertsNothing(t *testing.T) {
 // old instance has not opened yet can.
 func TestReloadFromDynupdate(t *testing.T) {
 	dir := t.TempDir()
-	old := makeOld(t, dir, 0)
+	makeOld(t, dir, 0)
 	s := start(t, oldCorefile(dir, "dynupdate"))
 	serial := s.serial(t, domain) // which opens it
 	if _, err := s.Restart(input(oldCorefile(dir, "dicom"))); err == nil || !strings.Contains(err.Error(), "is in use: stop the CoreDNS") {
@@ -558,7 +558,7 @@ func TestReloadFromDynupdate(t *testing.T) {
 	s.stop()
 
 	dir = t.TempDir()
-	old = makeOld(t, dir, 0)
+	old := makeOld(t, dir, 0)
 	s = start(t, oldCorefile(dir, "dynupdate"))
 	// CoreDNS does not end a server that has not begun to serve: it would go on beside the new one. So it is asked, but
 	// not for the zone, which would open the database.
