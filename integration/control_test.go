@@ -3,9 +3,12 @@
 package integration
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os/exec"
 	"path/filepath"
@@ -182,4 +185,28 @@ func (c *controlled) exits(ts *testscript.TestScript, neg bool, args []string) {
 	if fmt.Sprint(code) != args[0] {
 		ts.Fatalf("exit code %d, expected %s", code, args[0])
 	}
+}
+
+// metric is the value of a metric of coredhcp with its labels, "" if there is none.
+func metric(t *testing.T, at *lab.Namespace, name string) string {
+	t.Helper()
+	conn, err := at.Dial("tcp4", netip.MustParseAddrPort("127.0.0.1:9567"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /metrics HTTP/1.0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		if v, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			return v
+		}
+	}
+	return ""
 }

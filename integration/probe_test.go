@@ -3,16 +3,12 @@
 package integration
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
-	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -109,30 +105,6 @@ func (n *probedNet) await(t *testing.T) {
 	}
 }
 
-// metric is the value of a metric with its labels, "" if there is none.
-func (n *probedNet) metric(t *testing.T, name string) string {
-	t.Helper()
-	conn, err := n.server.Dial("tcp4", netip.MustParseAddrPort("127.0.0.1:9567"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, "GET /metrics HTTP/1.0\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-		if v, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
-			return v
-		}
-	}
-	return ""
-}
-
 // leases is what dicomnam leases prints.
 func (n *probedNet) leases(t *testing.T, args ...string) string {
 	t.Helper()
@@ -187,11 +159,11 @@ func TestProbe(t *testing.T) {
 					`coredhcp_leases_probes_total{network="cardiology",result="unsent"}`:    "",
 					`coredhcp_leases_pool_addresses{network="cardiology",state="declined"}`: "1",
 				} {
-					if v := n.metric(t, name); v != want {
+					if v := metric(t, n.server, name); v != want {
 						t.Errorf("%s is %q, expected %q", name, v, want)
 					}
 				}
-				if n.metric(t, `coredhcp_leases_probes_total{network="cardiology",result="free"}`) == "" {
+				if metric(t, n.server, `coredhcp_leases_probes_total{network="cardiology",result="free"}`) == "" {
 					t.Error("no address was found free")
 				}
 				// Its own address is not tried again, though it answers there now.
@@ -204,7 +176,7 @@ func TestProbe(t *testing.T) {
 				if other.Address == squattedTo.Addr() || other.Address == got.Address {
 					t.Errorf("another client has %s", other.Address)
 				}
-				if v := n.metric(t, `coredhcp_leases_probes_total{network="cardiology",result="conflict"}`); v != "1" {
+				if v := metric(t, n.server, `coredhcp_leases_probes_total{network="cardiology",result="conflict"}`); v != "1" {
 					t.Errorf("%s conflicts, expected that the address was left alone", v)
 				}
 			})

@@ -7,9 +7,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -139,7 +136,7 @@ func TestTimeServers(t *testing.T) {
 		t.Errorf("the client was told %v, expected 192.0.2.3 and 192.0.2.4\n%s", got.NTP, n.DHCPServer.Tail(5))
 	}
 	client.Kill()
-	if got := alarm(t, l); got != "0" {
+	if got := metric(t, l.Server, "coredhcp_ntp_lists_without_good_server"); got != "0" {
 		t.Errorf("lists without a good server: %s", got)
 	}
 
@@ -153,31 +150,7 @@ func TestTimeServers(t *testing.T) {
 	if fmt.Sprint(got.NTP) != "[192.0.2.7 192.0.2.5]" {
 		t.Errorf("the client was told %v, expected the list as it is configured", got.NTP)
 	}
-	if got := alarm(t, l); got != "1" {
+	if got := metric(t, l.Server, "coredhcp_ntp_lists_without_good_server"); got != "1" {
 		t.Errorf("lists without a good server: %s", got)
 	}
-}
-
-// alarm is the metric of lists without a good server.
-func alarm(t *testing.T, l *lab.Lab) string {
-	t.Helper()
-	conn, err := l.Server.Dial("tcp", netip.MustParseAddrPort("127.0.0.1:9567"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, "GET /metrics HTTP/1.0\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-		if v, ok := strings.CutPrefix(lines.Text(), "coredhcp_ntp_lists_without_good_server "); ok {
-			return v
-		}
-	}
-	return "none"
 }
