@@ -13,42 +13,50 @@ import (
 	"github.com/miekg/dns"
 )
 
-// TestRefusedSiteKeepsRules: a site that the zone does not take changes nothing,
-// also not how the services of the former one follow their hosts.
-func TestRefusedSiteKeepsRules(t *testing.T) {
-	dir := t.TempDir()
-	load := func(name, text string) *site.Site {
-		t.Helper()
-		s, _, err := site.Load(write(t, dir, name, text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
+// readSite reads the text of a site file.
+func readSite(t *testing.T, text string) *site.Site {
+	t.Helper()
+	s, _, err := site.Load(write(t, t.TempDir(), "site.yaml", text))
+	if err != nil {
+		t.Fatal(err)
 	}
-	former := load("former.yaml", siteYAML)
-	text := strings.Replace(siteYAML, "ct1", "ct9", 1)
-	for i := range 20 {
-		text += fmt.Sprintf("  - {name: s%d, protocol: tcp, host: x.example.net, port: 1}\n", i)
-	}
-	later := load("later.yaml", text)
+	return s
+}
 
+// published is a zone in memory with what a site has in it.
+func published(t *testing.T, content *site.Site) *zone.Zone {
+	t.Helper()
 	store, err := zone.Open("", zone.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
 	z, err := store.Zone(domain, func() ([]dns.RR, error) {
-		soa := soaOf(former, domain)
+		soa := soaOf(content, domain)
 		soa.Serial = 1
 		return []dns.RR{soa}, nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := context.Background()
-	if _, _, err := publish(ctx, z, former, false); err != nil {
+	if _, _, err := publish(t.Context(), z, content, false); err != nil {
 		t.Fatal(err)
 	}
+	return z
+}
+
+// TestRefusedSiteKeepsRules: a site that the zone does not take changes nothing,
+// also not how the services of the former one follow their hosts.
+func TestRefusedSiteKeepsRules(t *testing.T) {
+	former := readSite(t, siteYAML)
+	text := strings.Replace(siteYAML, "ct1", "ct9", 1)
+	for i := range 20 {
+		text += fmt.Sprintf("  - {name: s%d, protocol: tcp, host: x.example.net, port: 1}\n", i)
+	}
+	later := readSite(t, text)
+
+	ctx := context.Background()
+	z := published(t, former)
 	host := func(class uint16) {
 		t.Helper()
 		rr, err := dns.NewRR("ct1.imaging.example.org. 300 IN A 192.0.2.11")
@@ -80,34 +88,10 @@ func TestRefusedSiteKeepsRules(t *testing.T) {
 // TestAddressBesideFormerOne: when the site's own address of a host goes, an
 // address of the other family that an update brought still carries its services.
 func TestAddressBesideFormerOne(t *testing.T) {
-	dir := t.TempDir()
-	load := func(name, text string) *site.Site {
-		t.Helper()
-		s, _, err := site.Load(write(t, dir, name, text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	former := load("former.yaml", siteYAML)
-	later := load("later.yaml", strings.Replace(siteYAML, "    address: 192.0.2.20\n    dhcp: false\n", "    hardware-address: 00:00:5e:00:53:03\n", 1))
-	store, err := zone.Open("", zone.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	z, err := store.Zone(domain, func() ([]dns.RR, error) {
-		soa := soaOf(former, domain)
-		soa.Serial = 1
-		return []dns.RR{soa}, nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	former := readSite(t, siteYAML)
+	later := readSite(t, strings.Replace(siteYAML, "    address: 192.0.2.20\n    dhcp: false\n", "    hardware-address: 00:00:5e:00:53:03\n", 1))
 	ctx := context.Background()
-	if _, _, err := publish(ctx, z, former, false); err != nil {
-		t.Fatal(err)
-	}
+	z := published(t, former)
 	rr, err := dns.NewRR("oldmr.imaging.example.org. 300 AAAA 2001:db8::20")
 	if err != nil {
 		t.Fatal(err)
