@@ -153,7 +153,7 @@ func TestDiscover(t *testing.T) { //nolint:tparallel // its parts are one story
 		var all map[string]discovered
 		var err error
 		for deadline := time.Now().Add(patience); ; { // until storescp listens
-			all, err = discover(t, l, "--echo", "--timeout", "2s")
+			all, err = discover(t, l, "--echo", "--timeout", "1m")
 			if all["CT1"].Echo.Success && all["CT1_TLS"].Echo.Success || time.Now().After(deadline) {
 				break
 			}
@@ -171,11 +171,11 @@ func TestDiscover(t *testing.T) { //nolint:tparallel // its parts are one story
 		}
 	})
 	t.Run("certificate", func(t *testing.T) {
-		if _, err := discover(t, l, "--service", "dicom-tls", "--echo", "--ca", cert); err != nil {
+		if _, err := discover(t, l, "--service", "dicom-tls", "--echo", "--timeout", "1m", "--ca", cert); err != nil {
 			t.Errorf("with the scanner's certificate: %v", err)
 		}
 		_, other := scannerCertificate(t, t.TempDir())
-		if _, err := discover(t, l, "--service", "dicom-tls", "--echo", "--ca", other); err == nil || !strings.Contains(err.Error(), "certificate") {
+		if _, err := discover(t, l, "--service", "dicom-tls", "--echo", "--timeout", "1m", "--ca", other); err == nil || !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("with another: %v", err)
 		}
 	})

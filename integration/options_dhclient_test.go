@@ -24,7 +24,7 @@ func dhclientOptions(t *testing.T, l *lab.Lab, name, types string, asked []strin
 		t.Fatal(err)
 	}
 	file := func(suffix string) string { return filepath.Join(l.Dir, name+suffix) }
-	writeFile(t, file(".conf"), types+"timeout 30; retry 1; initial-interval 1;\nsend dhcp-max-message-size 1500;\nsend auto-config 1;\nrequest "+strings.Join(asked, ", ")+";\n")
+	writeFile(t, file(".conf"), types+"timeout 120; retry 1; initial-interval 1;\nsend dhcp-max-message-size 1500;\nsend auto-config 1;\nrequest "+strings.Join(asked, ", ")+";\n")
 	p := startDhclient(t, l, name, "\nbound to ")
 	p.Kill()
 	text, err := os.ReadFile(file(".leases"))
@@ -110,6 +110,6 @@ func TestOptionsOfDhclient(t *testing.T) {
 		}
 	}
 	// It takes no lease where IPv6 is enough (RFC 8925), as long as the option says.
-	writeFile(t, filepath.Join(l.Dir, "six.conf"), "request v6-only-preferred;\n")
+	writeFile(t, filepath.Join(l.Dir, "six.conf"), "timeout 120;\nrequest v6-only-preferred;\n")
 	startDhclient(t, l, "six", "v6 only preferred for 86400.\n").Kill()
 }
