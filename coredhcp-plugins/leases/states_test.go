@@ -118,6 +118,21 @@ var states = []struct {
 			t.Errorf("ciaddr %s, want %s (RFC 2131 table 3)", got, a)
 		}
 	}},
+	{"RENEWING: naming its server, against RFC 2131 table 5", func(t *testing.T, w *wire) {
+		c := w.client(0x36)
+		a := yours(c.gets())
+		for _, broadcasts := range []bool{false, true} {
+			c.broadcasts = broadcasts
+			w.want(c.send(dhcpv4.MessageTypeRequest, ciaddr(a), selected(other)), dhcpv4.MessageTypeNone)
+			ack := c.send(dhcpv4.MessageTypeRequest, ciaddr(a), selected(wiredServer.Addr()))
+			w.want(ack, dhcpv4.MessageTypeAck)
+			if yours(ack) != a {
+				t.Errorf("%s, want %s", yours(ack), a)
+			}
+		}
+		w.wantNak(c.send(dhcpv4.MessageTypeRequest, ciaddr(addr("192.0.2.198")), selected(wiredServer.Addr())))
+		w.holds(c, a)
+	}},
 	{"RENEWING: across routers, of a network behind a relay", func(t *testing.T, w *wire) {
 		c := w.client(0x31)
 		a := yours(c.gets(relayed))

@@ -45,7 +45,7 @@ func (m *Manager) bootp(q *Query) (Answer, *group, error) {
 	if !ok {
 		return silent("no free address is reserved for this BOOTP client"), nil, nil
 	}
-	w.infinite = true
+	w.infinite, w.stays = true, given(q.ClientAddr)
 	b := m.bindings.at(a)
 	if b != nil && b.held(w.t.el) && !m.owns(w, b) { // by DHCP
 		w.Client = b.client.client()

@@ -16,6 +16,7 @@ type asker struct {
 	t           moment
 	ended       bool   // a lease was ended together with the Nak
 	infinite    bool   // its lease does not end
+	stays       bool   // it only goes on with its lease: RENEWING or REBINDING
 	label       string // of its own name, "" if it has none (see Manager.name)
 }
 
@@ -24,7 +25,7 @@ func (m *Manager) ask(q *Query) *asker {
 	t := m.now()
 	m.endOffers(t)
 	w := &m.asker
-	w.Query, w.t, w.ended, w.infinite = *q, t, false, false
+	w.Query, w.t, w.ended, w.infinite, w.stays = *q, t, false, false, false
 	w.key = w.Client.appendKey(w.keyBuf[:0])
 	if m.bindings.first(w.key) == nil {
 		m.asImported(w)
@@ -55,8 +56,11 @@ func (w *asker) sharesHardware(p packed) bool {
 	return c.HardwareAddr != "" && c.HardwareAddr == w.Client.HardwareAddr && c.HardwareType == w.Client.HardwareType
 }
 
-// stays says whether the asker only goes on with its lease: RENEWING or REBINDING.
-func (w *asker) stays() bool { return !given(w.SelectedServer) && given(w.ClientAddr) }
+// selects says whether a REQUEST is of the state SELECTING, or of another server's client. Some clients name their server in
+// RENEWING and REBINDING too, against table 5 of RFC 2131: such a one asks for no address and has one.
+func (q *Query) selects() bool {
+	return given(q.SelectedServer) && (q.SelectedServer != q.ServerID || given(q.Requested) || !given(q.ClientAddr))
+}
 
 // meets says whether the address is that of the server or of the asker's relay, which nobody else may have.
 func (w *asker) meets(a netip.Addr) bool { return a == w.ServerID || slices.Contains(w.Links, a) }
@@ -137,9 +141,10 @@ func (m *Manager) request(q *Query) (Answer, *group, error) {
 	w := m.ask(q)
 	var ans Answer
 	switch {
-	case given(q.SelectedServer):
+	case q.selects():
 		ans = m.selecting(w)
 	case given(q.ClientAddr):
+		w.stays = true
 		ans = m.renewing(w)
 	case given(q.Requested):
 		ans = m.rebooting(w)

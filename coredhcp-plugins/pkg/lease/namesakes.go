@@ -145,7 +145,7 @@ func (m *Manager) superseded(b *binding) bool {
 // each other for ever. Caller holds mu.
 func (m *Manager) takesBack(w *asker, b *binding) bool {
 	n := m.newest(b)
-	return n != nil && n.version > b.version && (!w.stays() || n.client.key() == string(w.key) || w.sharesHardware(n.client))
+	return n != nil && n.version > b.version && (!w.stays || n.client.key() == string(w.key) || w.sharesHardware(n.client))
 }
 
 // supersede has DNS show b, which has the highest version now, and none of its namesakes. Caller holds mu.

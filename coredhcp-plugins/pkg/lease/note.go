@@ -34,7 +34,7 @@ func (m *Manager) note(q *Query, a netip.Addr, d time.Duration) (*group, error) 
 	}
 	q.LeaseTime = d
 	w := m.ask(q)
-	w.infinite = d >= Infinite
+	w.infinite, w.stays = d >= Infinite, !q.selects() && given(q.ClientAddr)
 	m.grant(w, a)
 	return m.submit(true), nil
 }

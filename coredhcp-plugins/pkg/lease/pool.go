@@ -38,7 +38,7 @@ func (p *pool) admits(w *asker) bool {
 	case p.clients == KnownClients && w.reservation == nil, p.clients == UnknownClients && w.reservation != nil:
 		return false
 	default:
-		return p.class == "" || slices.Contains(w.Classes, p.class) || w.stays() && !w.Relayed
+		return p.class == "" || slices.Contains(w.Classes, p.class) || w.stays && !w.Relayed
 	}
 }
 

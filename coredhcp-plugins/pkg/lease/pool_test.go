@@ -68,6 +68,17 @@ func TestPoolsForSome(t *testing.T) {
 			t.Error("offered again out of the class")
 		}
 	})
+	t.Run("a DISCOVER that gives an address is no renewal", func(t *testing.T) {
+		f := open(t, config())
+		for n := byte(1); n <= 2; n++ {
+			f.get(query(client(n), link2))
+		}
+		q := query(client(5), link2)
+		q.ClientAddr = addr("198.51.100.99")
+		if o := f.discover(q); o.Kind != Silent {
+			t.Errorf("offered %v, which a REQUEST would not get", o.Lease.Address)
+		}
+	})
 	t.Run("unused longest among those it may have", func(t *testing.T) {
 		f := open(t, config())
 		for n := byte(1); n <= 2; n++ {

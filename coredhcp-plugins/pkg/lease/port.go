@@ -57,7 +57,7 @@ func (w *asker) port(b *binding, same bool) uint64 {
 	switch {
 	case w.reservation != nil:
 		return 0
-	case same && b.port != 0 && w.stays():
+	case same && b.port != 0 && w.stays:
 		return b.port
 	}
 	return hashPort(w.Port)

@@ -77,7 +77,7 @@ func (m *Manager) whyRefused(x *index, l *Lease, r *Reservation) string {
 		return "the address is in no pool"
 	case x.withheld(l.Address):
 		return "the address is that of a machine that does not ask for it"
-	case !p.admits(&asker{Query: Query{ClientAddr: l.Address}, reservation: r}):
+	case !p.admits(&asker{reservation: r, stays: true}):
 		return "the pool is not for this client"
 	}
 	return ""
