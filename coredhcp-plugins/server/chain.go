@@ -109,6 +109,10 @@ func (s *Server) answer(ctx context.Context, x *Exchange) *dhcpv4.DHCPv4 {
 		return nil // an unusual message that its plugin has not answered
 	}
 	finish(x)
+	if x.Reply.Options.Has(dhcpv4.OptionDHCPMessageType) && !x.Reply.Options.Has(dhcpv4.OptionServerIdentifier) {
+		s.lines.nameless.Log(s.log.Warn, "no answer: the interface has no address, and there is no server_id", "interface", x.Interface)
+		return nil // RFC 2131 table 3: a client takes none without it
+	}
 	return x.Reply
 }
 

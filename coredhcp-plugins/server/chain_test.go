@@ -210,6 +210,28 @@ func TestExchangeServerID(t *testing.T) {
 	}
 }
 
+// TestNoServerID has requests come in on an interface that has no address, as it
+// does while the machine starts: a client takes no answer without option 54.
+func TestNoServerID(t *testing.T) {
+	for _, tt := range []struct {
+		name, plugins string
+		mt            dhcpv4.MessageType
+		replied       bool
+	}{
+		{"no address", "", dhcpv4.MessageTypeDiscover, false},
+		{"server_id", "{server_id: 192.0.2.8}, ", dhcpv4.MessageTypeDiscover, true},
+		{"BOOTP, which has no such option", "", dhcpv4.MessageTypeNone, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newServer(t, "server4: {plugins: ["+tt.plugins+"{"+registerFake(&fake{})+": }]}")
+			x := s.exchange(message(t, tt.mt, 1), &netInterface{index: 1, name: "eth0"}, &interfaceTable{}, netip.Addr{})
+			if reply := s.answer(t.Context(), x); (reply != nil) != tt.replied {
+				t.Errorf("reply %v", reply)
+			}
+		})
+	}
+}
+
 func init() {
 	Register("none-made", func([]string, *Host) (Plugin, error) { return nil, nil })
 }

@@ -34,7 +34,7 @@ type Server struct {
 	frames     frameWriter
 	noFrames   atomic.Bool // no permission for packet sockets
 	prompt     atomic.Bool // no plugin waits for anything
-	lines      struct{ malformed, overflow, panicked, read, send *Limited }
+	lines      struct{ malformed, overflow, panicked, read, send, nameless *Limited }
 	metrics    *metrics
 	options    Options
 	workers    *workers       // set before the first packet is read
@@ -92,7 +92,7 @@ func New(conf *config.Config, options Options) (*Server, error) {
 	}
 	s.metrics = newMetrics(s.host.Metrics(), s.waiting, s.openSockets)
 	s.lines.malformed, s.lines.overflow, s.lines.panicked = NewLimited(), NewLimited(), NewLimited()
-	s.lines.read, s.lines.send = NewLimited(), NewLimited()
+	s.lines.read, s.lines.send, s.lines.nameless = NewLimited(), NewLimited(), NewLimited()
 	if conf.Server6 != nil {
 		for _, p := range conf.Server6.Plugins {
 			if plugins.RegisteredPlugins[p.Name] == nil {
