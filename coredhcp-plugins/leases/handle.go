@@ -15,7 +15,7 @@ import (
 // lines are those that any stranger can cause; each has its own limit, so that
 // none hides another.
 type lines struct {
-	leased, released, naked, declined, conflict, full, crowded, failed *server.Limited
+	leased, released, naked, declined, conflict, full, crowded, astray, failed *server.Limited
 }
 
 func newLines() lines {
@@ -26,7 +26,7 @@ func newLines() lines {
 	return lines{
 		leased: ordinary(), released: ordinary(),
 		naked: server.NewLimited(), declined: server.NewLimited(), conflict: server.NewLimited(), full: server.NewLimited(), crowded: server.NewLimited(),
-		failed: server.NewLimited(),
+		astray: server.NewLimited(), failed: server.NewLimited(),
 	}
 }
 
@@ -134,10 +134,14 @@ func (l *Leases) answer(t *transaction, a lease.Answer, err error) server.Verdic
 		return l.grant(t, a)
 	case a.Kind == lease.Nak:
 		refuse(t.Reply, a.Reason)
-		label, client, reason := t.label, t.query.Client, a.Reason
+		label, client, reason, network := t.label, t.query.Client, a.Reason, linkName(t)
+		address := t.query.Requested
+		if !address.IsValid() {
+			address = t.query.ClientAddr
+		}
 		l.settled(t, func() {
 			l.metrics.answered(label, "nak", reason)
-			l.lines.naked.Log(l.log.Info, "nak", "client", client, "reason", reason)
+			l.lines.naked.Log(l.log.Info, "nak", "address", address, "client", client, "network", network, "reason", reason)
 		})
 		return server.Stop
 	case a.Reason == noFreeAddress:
@@ -178,6 +182,10 @@ func (l *Leases) silence(t *transaction, reason string, err error) server.Verdic
 		l.failed(t.label, t.query.Client, err)
 	} else {
 		l.silent(t.label, t.query.Client, reason)
+		if reasonLabels[reason] == noNetwork && linkNetwork(t) == nil {
+			l.lines.astray.Log(l.log.Warn, "no network of the site file is where this message came from",
+				"client", t.query.Client, "interface", t.Interface, "from", t.query.Links)
+		}
 	}
 	t.Reply = nil
 	return server.Stop

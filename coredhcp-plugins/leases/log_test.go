@@ -124,6 +124,31 @@ devices: [{name: ct1, hardware-address: "00:00:5e:00:53:01", address: 192.0.2.11
 	}
 }
 
+// TestLinesTellWhere has messages come from where the site file has no network, and
+// a client ask for what it cannot have: an administrator must see which.
+func TestLinesTellWhere(t *testing.T) {
+	w := newWire(t, pluginLines(t, statesSite, "")...)
+	j := record(t, logrus.InfoLevel)
+	w.client(0x10, giaddr("10.1.2.3")).send(dhcpv4.MessageTypeDiscover)
+	w.client(0x11).send(dhcpv4.MessageTypeInform, ciaddr(addr("10.1.2.4"))) // a machine with an address of elsewhere is no fault of the site file
+	w.client(0x12).send(dhcpv4.MessageTypeRequest, requested(addr("203.0.113.9")))
+	w.client(0x13).send(dhcpv4.MessageTypeRequest, requested(addr("198.51.100.9")), relayed)
+	want := []string{
+		`"no network of the site file is where this message came from" client="00:00:5e:00:53:10" from="[10.1.2.3]" interface=dhcp0`,
+		`nak address=203.0.113.9 client="00:00:5e:00:53:12" network=radiology`,
+		`nak address=198.51.100.9 client="00:00:5e:00:53:13" network=cardiology`,
+	}
+	got := j.take()
+	if len(got) != len(want) {
+		t.Fatalf("lines %q, want %q", got, want)
+	}
+	for i := range want {
+		if !strings.HasPrefix(got[i], want[i]) {
+			t.Errorf("line %s\nwant %s", got[i], want[i])
+		}
+	}
+}
+
 // TestLinesAreLimited has every machine of a large site come at once, and a
 // stranger after them.
 func TestLinesAreLimited(t *testing.T) {

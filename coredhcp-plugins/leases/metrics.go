@@ -28,20 +28,23 @@ const (
 	portFull      = "clients without a reservation have as many addresses at this port as they may"
 )
 
+// noNetwork is the label of the reasons that say that a message is of no network of the site.
+const noNetwork = "no_network"
+
 // reasonLabels are the values of the label "reason" for the reasons of package
 // lease and of this one. What is not here counts as "other": a label must not grow.
 var reasonLabels = map[string]string{
 	"offered": "offered", "new": "new", "renewed": "renewed", "configured": "configured",
 	"released": "released", "declined": "declined", "not held by this client": "not_held",
-	"failed": "failed", "network is gone": "no_network", "no message type": "no_message_type",
+	"failed": "failed", "network is gone": noNetwork, "no message type": "no_message_type",
 
 	portFull:                      "port_full",
 	noFreeAddress:                 "no_free_address",
 	"too many addresses on offer": "too_many_offers",
 	"no usable hardware address":  "no_client",
 	"no usable hardware address or client identifier":          "no_client",
-	"no network of ours on this link":                          "no_network",
-	"no network of ours":                                       "no_network",
+	"no network of ours on this link":                          noNetwork,
+	"no network of ours":                                       noNetwork,
 	"neither a server, nor an address asked for, nor one held": "no_state",
 	"another server was selected":                              "other_server",
 	"no address asked for":                                     "no_address_asked",
