@@ -20,7 +20,7 @@ var (
 	errNoData   = errors.New("record without data")
 	errMetaType = errors.New("type is not one of data")
 	errClass    = errors.New("class is not IN")
-	errNoName   = errors.New("record data ends before its domain name")
+	errShort    = errors.New("record data ends early")
 	errUnstable = errors.New("record data has no stable wire form")
 )
 
@@ -73,21 +73,42 @@ func missingData(rr dns.RR) bool {
 	return dns.IsDuplicate(rr, empty)
 }
 
-// lacksName reports whether the data of rr ended before a domain name that belongs to it, which the DNS library reads as if
-// it were all. Secondaries would refuse the zone.
-func lacksName(rr dns.RR) bool { return emptyName(reflect.Indirect(reflect.ValueOf(rr))) }
+// endsEarly reports whether record data of length octets in a message, which is the data of rr in uncompressed wire form,
+// ended before all of its fields. The DNS library reads a name or an address that was not there as none, which secondaries would refuse the
+// zone for, and numbers and strings as 0 and empty, which nobody said. Length is 0 where the data comes from no message.
+func endsEarly(rr dns.RR, length, data int) bool {
+	saved, lacks := names(reflect.Indirect(reflect.ValueOf(rr)))
+	if rr.Header().Rrtype == dns.TypeISDN {
+		saved++ // the subaddress may be left out (RFC 1183 section 3.2)
+	}
+	return lacks || length > 0 && length < data-saved
+}
 
-func emptyName(v reflect.Value) bool {
+// names returns how many octets compression may save in the domain names of record data, or more, and whether one, or an address, lacks.
+func names(v reflect.Value) (saved int, lacks bool) {
 	for i := range v.NumField() {
 		f, t := v.Field(i), v.Type().Field(i)
-		if t.Anonymous && emptyName(f) {
-			return true
+		if t.Anonymous {
+			n, l := names(f)
+			saved, lacks = saved+n, lacks || l
 		}
-		if tag := t.Tag.Get("dns"); (tag == "domain-name" || tag == "cdomain-name") && f.Kind() == reflect.String && f.Len() == 0 {
-			return true
+		switch t.Tag.Get("dns") {
+		case "domain-name", "cdomain-name":
+			if f.Kind() != reflect.String { // several
+				for i := range f.Len() {
+					saved += f.Index(i).Len()
+				}
+				continue
+			}
+			lacks = lacks || f.Len() == 0
+			saved += f.Len()
+		case "ipsechost", "amtrelayhost": // may be no name
+			saved += f.Len()
+		case "a", "aaaa":
+			lacks = lacks || f.Len() == 0
 		}
 	}
-	return false
+	return saved, lacks
 }
 
 // packer turns records into wire form without touching them: dns.PackRR writes into the record's header, which is
@@ -196,8 +217,11 @@ func (p *packer) anyNormal(rr dns.RR) (dns.RR, error) {
 	if next != len(wire) {
 		return nil, errUnstable
 	}
-	if lacksName(out) {
-		return nil, errNoName
+	if endsEarly(out, int(h.Rdlength), len(data)) {
+		return nil, errShort
+	}
+	if malformed(out) {
+		return nil, errForm
 	}
 	first := append(make([]byte, 0, 256), data...)
 	again, err := p.data(out)
