@@ -334,6 +334,25 @@ func TestNameChanges(t *testing.T) {
 		f.confirm(f.wantChanges("-" + ws1))
 		f.wantChanges("+ws1.imaging.example.org. 198.51.100.11")
 	})
+	t.Run("tried again before their time", func(t *testing.T) {
+		f := open(t, testConfig())
+		a := f.get(one).Address
+		f.confirm(f.wantChanges("+" + ws1))
+		f.get(named(2, "ws2", link2))
+		f.get(named(3, "ws3", link2))
+		f.release(one, a)
+		later := f.clock.now().Add(time.Hour)
+		changes := f.wantChanges("-"+ws1, "+ws3.imaging.example.org. 198.51.100.13", "+ws2.imaging.example.org. 198.51.100.11")
+		f.ReturnNameChange(changes[0], later)
+		f.FailNameChange(changes[1], later, Trouble{Text: "refused"})
+		f.FailNameChange(changes[2], later, Trouble{Text: "somebody else's", Conflict: true})
+		f.wantChanges()
+		f.RetryNameChanges()
+		<-f.NameChanges()
+		f.wantChanges("-"+ws1, "+ws3.imaging.example.org. 198.51.100.13")
+		f.RetryNameChanges() // what is taken stays so
+		f.wantChanges()
+	})
 	t.Run("unknown changes are ignored", func(t *testing.T) {
 		f := open(t, testConfig())
 		f.get(one)

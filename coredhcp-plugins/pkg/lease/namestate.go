@@ -1,6 +1,10 @@
 package lease
 
-import "time"
+import (
+	"math"
+	"slices"
+	"time"
+)
 
 // NameState says what became of a lease's name in DNS.
 type NameState uint8
@@ -45,6 +49,32 @@ func (m *Manager) FailNameChange(c NameChange, retryAt time.Time, why Trouble) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.giveBack(c, retryAt, &why)
+}
+
+// retryAtOnce bounds the chains that RetryNameChanges looks at while it holds the Manager's mu.
+const retryAtOnce = 1024
+
+// RetryNameChanges has the changes taken again that failed, or were returned for later, as if their time had come: what was
+// against them is over. Those that are in conflict keep their time.
+func (m *Manager) RetryNameChanges() {
+	m.mu.Lock()
+	late := slices.Clone(m.names.delayed)
+	m.mu.Unlock()
+	for chains := range slices.Chunk(late, retryAtOnce) {
+		m.mu.Lock()
+		for _, c := range chains {
+			if c.in != &m.names.delayed {
+				continue // it has moved meanwhile
+			}
+			for i := range c.waiting {
+				if w := &c.waiting[i]; w.why == nil || !w.why.Conflict {
+					w.after = math.MinInt64
+				}
+			}
+			m.names.place(m, c)
+		}
+		m.mu.Unlock()
+	}
 }
 
 // HoldNameChanges says why no change is made at present, for those that ask what became of a name; "" if they are made.
