@@ -36,6 +36,7 @@ type item struct {
 	change      lease.NameChange
 	taken, done bool
 	retryAt     time.Time
+	conflict    bool
 }
 
 func newFakeQueue() *fakeQueue {
@@ -95,7 +96,7 @@ func (q *fakeQueue) FailNameChange(c lease.NameChange, retryAt time.Time, why le
 	q.ReturnNameChange(c, retryAt)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.why = why
+	q.index[c].conflict, q.why = why.Conflict, why
 }
 
 func (q *fakeQueue) heldBy() string {
@@ -115,6 +116,20 @@ func (q *fakeQueue) ReturnNameChange(c lease.NameChange, retryAt time.Time) {
 	defer q.mu.Unlock()
 	it := q.taken(c)
 	it.taken, it.retryAt = false, retryAt
+}
+
+func (q *fakeQueue) RetryNameChanges() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, it := range q.items {
+		if !it.conflict {
+			it.retryAt = time.Time{}
+		}
+	}
+	select {
+	case q.signal <- struct{}{}:
+	default:
+	}
 }
 
 // state counts what waits, what is taken and what is done.

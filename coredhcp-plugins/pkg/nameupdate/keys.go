@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -23,27 +22,24 @@ type keyring struct {
 	use  func([]ZoneKey) (changed []tsigkey.Key)
 	log  *slog.Logger
 
-	doubted atomic.Bool // a server has refused a key since they were read
-
 	mu       sync.Mutex // held while the keys are read
 	last     time.Time  // when they were read
 	reported string     // why the last reading failed, "" if it did not
 }
 
-// heed looks at what a server said of a key. A refusal that is not signed may be one too (RFC 8945 section 5.3.2).
-func (k *keyring) heed(r *dns.Msg, err error) {
-	if k == nil {
-		return
+// refuses says whether a server's answer may mean that it has another key. A refusal that is not signed may mean that too
+// (RFC 8945 section 5.3.2).
+func refuses(r *dns.Msg, err error) bool {
+	if err != nil {
+		refused, ok := errors.AsType[*keyError](err)
+		return ok && refused.code != dns.RcodeBadTime
 	}
-	refused, ok := errors.AsType[*keyError](err)
-	if ok && refused.code != dns.RcodeBadTime || err == nil && r.Rcode == dns.RcodeNotAuth && r.IsTsig() == nil {
-		k.doubted.Store(true)
-	}
+	return (r.Rcode == dns.RcodeNotAuth || r.Rcode == dns.RcodeRefused) && r.IsTsig() == nil
 }
 
-// check reads the keys again if a server has refused one since. It waits for nobody who does so already.
+// check reads the keys again. It waits for nobody who does so already.
 func (k *keyring) check() {
-	if k == nil || !k.doubted.Load() || !k.mu.TryLock() {
+	if k == nil || !k.mu.TryLock() {
 		return
 	}
 	defer k.mu.Unlock()
@@ -56,10 +52,16 @@ func (k *keyring) check() {
 	}
 }
 
+// rereadKeys reads the keys again if the last answer of some server was that it has another one.
+func (r *routes) rereadKeys() {
+	if r.keyring != nil && slices.ContainsFunc(r.upstreams(), func(u *upstream) bool { return u.refused.Load() }) {
+		r.keyring.check()
+	}
+}
+
 // renew reads the keys; with an error those from before stay. The caller holds mu.
 func (k *keyring) renew() error {
 	k.last = time.Now()
-	k.doubted.Store(false) // before reading: what is refused meanwhile counts
 	keys, err := k.read()
 	if err != nil {
 		k.reported = err.Error()
@@ -95,7 +97,7 @@ func (w *Worker) useKeys(keys []ZoneKey) (changed []tsigkey.Key) {
 	return changed
 }
 
-// tryKeys has servers that refuse a key tried now.
+// tryKeys has what was refused with the keys from before tried now.
 func (w *Worker) tryKeys(now time.Time) {
 	for u, o := range w.outages {
 		if o.key {
@@ -103,6 +105,11 @@ func (w *Worker) tryKeys(now time.Time) {
 			u.heldUntil.Store(now.UnixNano())
 		}
 	}
+	for _, g := range w.gates {
+		g.opens()
+	}
+	w.zones.forgetMissing()
+	w.queue.RetryNameChanges()
 }
 
 // rekey replaces the keys by others of the same names and tells which differ. An exchange under way ends with the key

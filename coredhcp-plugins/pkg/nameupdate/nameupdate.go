@@ -40,6 +40,8 @@ type Queue interface {
 	ReturnNameChange(c lease.NameChange, retryAt time.Time)
 	// FailNameChange gives a change back that failed, and says why.
 	FailNameChange(c lease.NameChange, retryAt time.Time, why lease.Trouble)
+	// RetryNameChanges has what was given back taken again, whatever time was set, but for conflicts.
+	RetryNameChanges()
 	// HoldNameChanges says why none are taken at present; "" if they are.
 	HoldNameChanges(why string)
 }
@@ -54,9 +56,8 @@ type Config struct {
 	// Keys sign the updates. What no key is for is sent unsigned, for servers that
 	// admit by address.
 	Keys []ZoneKey
-	// ReadKeys reads Keys again, with other secrets or algorithms: at Worker.ReadKeys,
-	// and before the next try after a server has refused a key, at most twice a second.
-	// Default: Keys stay as they are.
+	// ReadKeys reads Keys again, with other secrets or algorithms: at Worker.ReadKeys, and
+	// every second while a server refuses a key. Default: Keys stay as they are.
 	ReadKeys func() ([]ZoneKey, error)
 	// Resolvers, as HOST:PORT, are asked for the primary servers of zones that
 	// Routes has none for, or whose servers delegate them to others.

@@ -47,6 +47,8 @@ type upstream struct {
 	current int         // of servers, the one that answered last
 	prefer  time.Time   // when the first one is tried again
 
+	refused atomic.Bool // what it answered last may mean that it has another key
+
 	// heldUntil is the Unix time in nanoseconds before which exchanges fail at once, since they would anyway: Worker sets
 	// it. Then one may try.
 	heldUntil atomic.Int64
@@ -67,13 +69,15 @@ func (u *upstream) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 			return nil, &upstreamError{u, &serverError{server: u.name, err: errHeld}}
 		}
 	}
-	u.keyring.check()
+	if u.refused.Load() {
+		u.keyring.check()
+	}
 	servers, first := u.first()
 	var last error
 	for i := range servers {
 		n := (first + i) % len(servers)
 		r, err := servers[n].exchange(ctx, m)
-		u.keyring.heed(r, err)
+		u.refused.Store(refuses(r, err))
 		if err == nil {
 			if len(servers) > 1 {
 				u.answered(n)

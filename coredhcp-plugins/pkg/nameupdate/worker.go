@@ -136,10 +136,16 @@ func (w *Worker) Run(ctx context.Context) error {
 	workers := 0
 	defer close(work) // when all have handed back what they had
 	busy := 0
+	var reread time.Time // when the keys were, if a server refused one
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		changes, held := w.take(busy, time.Now())
+		now := time.Now()
+		if now.Sub(reread) >= pollEvery {
+			reread = now
+			w.routes.rereadKeys()
+		}
+		changes, held := w.take(busy, now)
 		for _, c := range changes {
 			if busy++; busy > workers {
 				workers++
@@ -241,7 +247,7 @@ func (w *Worker) probeAt() time.Time {
 // wait is how long Run may sleep without a signal.
 func (w *Worker) wait(now time.Time) time.Duration {
 	if w.out() {
-		return max(w.probeAt().Sub(now), pollEvery/10)
+		return min(max(w.probeAt().Sub(now), pollEvery/10), pollEvery)
 	}
 	return pollEvery
 }
@@ -276,8 +282,16 @@ func (w *Worker) settle(ctx context.Context, r result, now time.Time) {
 				counted = &w.unsigned
 			}
 			counted.Add(1)
-			w.giveBack(c, "", err, now)
+			if w.outages[from.at] == nil {
+				w.giveBack(c, "", err, now)
+				w.serverFailed(from.at, err, refused, r.started, now)
+				return
+			}
 			w.serverFailed(from.at, err, refused, r.started, now)
+			w.history.failed(c, "", now)
+			// Its own pause would have it wait for a server that is back. But the next try is another change's, if there is
+			// one: this may be one that the server never answers.
+			w.queue.FailNameChange(c, w.outages[from.at].probeAt.Add(jitter(maxProbe)), w.trouble(err))
 			return
 		case fails[*tcpError](err) && w.outages[from.at] != nil:
 			// The server may be well and only its TCP port closed.

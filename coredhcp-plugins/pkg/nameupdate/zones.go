@@ -152,6 +152,18 @@ func (z *zones) forget(zone string) {
 	}
 }
 
+// forgetMissing makes the next change ask again for zones that were missing.
+func (z *zones) forgetMissing() {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for k, e := range z.known {
+		if e.err != nil {
+			e.expires = time.Time{}
+			z.known[k] = e
+		}
+	}
+}
+
 // ask asks the server. The SOA of the zone that holds the name stands in the
 // answer if the name is its apex, else in the authority section (RFC 2308
 // section 3). An alias at the name may lead into another zone; then the parent is
