@@ -297,6 +297,11 @@ func (m *Manager) ConfirmNameChange(c NameChange) error {
 			m.dropRemoval(key)
 			m.submit(false)
 		}
+		for i := range ch.waiting { // the name may be free now
+			if w := &ch.waiting[i]; w.why != nil && w.why.Conflict {
+				w.after = math.MinInt64
+			}
+		}
 		m.names.place(m, ch)
 		return nil
 	}

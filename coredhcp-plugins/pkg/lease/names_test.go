@@ -353,6 +353,17 @@ func TestNameChanges(t *testing.T) {
 		f.RetryNameChanges() // what is taken stays so
 		f.wantChanges()
 	})
+	t.Run("a name that is free now is not waited for", func(t *testing.T) {
+		f := open(t, testConfig())
+		a := f.get(one).Address
+		f.confirm(f.wantChanges("+" + ws1))
+		f.get(named(2, "ws1", link2))
+		const theirs = "+ws1.imaging.example.org. 198.51.100.11"
+		f.FailNameChange(f.wantChanges(theirs)[0], f.clock.now().Add(time.Hour), Trouble{Text: "somebody else's", Conflict: true})
+		f.release(one, a)
+		f.confirm(f.wantChanges("-" + ws1))
+		f.wantChanges(theirs)
+	})
 	t.Run("unknown changes are ignored", func(t *testing.T) {
 		f := open(t, testConfig())
 		f.get(one)
