@@ -19,7 +19,9 @@ func resyncCommand() *cobra.Command {
 		Short: "Have DNS told the names of all leases again",
 		Long: `Have coredhcp tell DNS again what it is to show of every active lease, the newest
 first, and that the names of those before them are gone, as far as 'dicomnam
-history' knows of them: after a zone was lost, or was restored from a backup. It
+history' knows of them: after a zone was lost, or was restored from a backup.
+Without --network these are also names whose address is in no network of the site
+file any more. It
 goes on in the background, as fast as DNS answers; the command returns when it is
 certain to happen, also if coredhcp ends meanwhile. Names that are right already
 stay as they are, and names are removed only where the client's DHCID record stands

@@ -40,6 +40,7 @@ const (
 	flagPort      = 1 << 3
 	flagNoForward = 1 << 4 // DNS does not show the name's address
 	flagNoReverse = 1 << 5 // DNS does not show the address's name
+	flagAgain     = 1 << 6 // a removal of what was removed before
 )
 
 // storedBinding is a binding as it is on disk, its times those of the wall clock.
@@ -223,7 +224,7 @@ type removal struct {
 	version uint64
 	owned   bool
 	shows   Directions // that DNS may show
-	again   bool       // of what was removed before (see Resync), as far as is known: it is not on disk
+	again   bool       // of what was removed before (see Resync)
 }
 
 // counts says whether the removal is one of those that maxRemovals bounds.
@@ -260,6 +261,9 @@ func (r *removal) append(b []byte) []byte {
 	if r.shows&Reverse == 0 {
 		flags |= flagNoReverse
 	}
+	if r.again {
+		flags |= flagAgain
+	}
 	b = append(b, removalVersion, flags)
 	b = binary.AppendUvarint(b, r.version)
 	b = appendAddr(b, r.addr)
@@ -273,7 +277,7 @@ func decodeRemoval(value []byte) (removal, error) {
 	var r removal
 	d.version("removal", removalVersion)
 	flags := d.octet("flags")
-	r.owned = flags&flagOwned != 0
+	r.owned, r.again = flags&flagOwned != 0, flags&flagAgain != 0
 	r.shows = both
 	if flags&flagNoForward != 0 {
 		r.shows &^= Forward
@@ -286,7 +290,8 @@ func decodeRemoval(value []byte) (removal, error) {
 	c := d.client()
 	r.name = d.text("name", math.MaxUint8)
 	d.end()
-	d.expect(flags&^(flagOwned|flagNoForward|flagNoReverse) == 0, "flags %#x: expected none but %#x", flags, flagOwned|flagNoForward|flagNoReverse)
+	const known = flagOwned | flagNoForward | flagNoReverse | flagAgain
+	d.expect(flags&^known == 0, "flags %#x: expected none but %#x", flags, known)
 	d.expect(r.name != "", "no name")
 	a, ok := netip.AddrFromSlice([]byte(addr))
 	d.expect(ok && !a.Is4In6(), "address: expected 4 or 16 octets, found %d", len(addr))

@@ -21,7 +21,8 @@ type Resynced struct {
 
 // Resync has DNS told again what it is to show of every lease of a network, of all if that is "", the newest first, and
 // then to forget the names of those before them, as far as History has them: for a zone that was lost, or that came back
-// from the past. Of the latter it takes the 131,072 that ended last. It returns when all that is on stable storage.
+// from the past. Of the latter it takes the 131,072 that ended last; without a network also those of addresses that are in
+// none any more. It returns when all that is on stable storage.
 func (m *Manager) Resync(ctx context.Context, network string) (told Resynced, err error) {
 	in := func(a netip.Addr) bool {
 		n := m.conf.networkOf(a)
@@ -161,12 +162,13 @@ func (m *Manager) forget(past []ended, t moment) (rest []ended, told int) {
 // about to be told already. What the site file itself has in DNS, or in another domain, is left alone; own are the names
 // that are put there for leases all the same. Caller holds mu.
 func (m *Manager) removalOf(e *ended, own map[string]bool) *removal {
-	n := m.conf.networkOf(e.addr)
-	if n == nil || e.name == "" || !own[e.name] && (m.conf.domain == "" || !strings.HasSuffix(e.name, "."+m.conf.domain)) {
+	if e.name == "" || !own[e.name] && (m.conf.domain == "" || !strings.HasSuffix(e.name, "."+m.conf.domain)) {
 		return nil
 	}
-	r := &removal{name: e.name, addr: e.addr, client: pack(e.client), owned: e.device != "", again: true}
-	r.shows = n.directions(r.owned)
+	r := &removal{name: e.name, addr: e.addr, client: pack(e.client), owned: e.device != "", again: true, shows: both}
+	if n := m.conf.networkOf(e.addr); n != nil { // what one that is gone had in DNS is not known
+		r.shows = n.directions(r.owned)
+	}
 	if m.conf.taken(e.name) && !own[e.name] {
 		r.shows &^= Forward
 	}

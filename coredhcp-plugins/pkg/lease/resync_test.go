@@ -2,8 +2,10 @@ package lease
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
@@ -101,6 +103,71 @@ func TestResyncForgets(t *testing.T) {
 	}
 }
 
+// TestResyncForgetsNetwork has zones come back from before a network was renumbered.
+func TestResyncForgetsNetwork(t *testing.T) {
+	f, z := open(t, testConfig()), newZones()
+	gone, stays := named(1, "ws1", link2), named(2, "ws2", link)
+	f.get(gone)
+	f.get(named(3, "ws3", link2)) // goes on until its lease ends
+	f.get(stays)
+	z.converge(f)
+	z.forward["ws9.imaging.example.org."] = fakeName{addr("198.51.100.10"), client(9).Key()} // another server's
+	old := z.backup()
+	f.release(gone, addr("198.51.100.10"))
+	z.converge(f)
+	now := z.String()
+	c := testConfig()
+	c.Networks = slices.Clone(c.Networks)
+	c.Networks[2].Prefix = netip.MustParsePrefix("198.51.100.128/25") // without 198.51.100.10
+	c.Networks[2].Pools = []Pool{{First: addr("198.51.100.130"), Last: addr("198.51.100.140")}}
+	if err := f.Reload(c); err != nil {
+		t.Fatal(err)
+	}
+	f.expireAll()
+	*z = *old
+	for _, r := range []struct {
+		network string
+		want    Resynced
+	}{{"cardiology", Resynced{}}, {"", Resynced{Leases: 2, Ended: 1}}} {
+		if got, err := f.Resync(context.Background(), r.network); err != nil || got != r.want {
+			t.Fatalf("%q: %+v, want %+v, %v", r.network, got, r.want, err)
+		}
+	}
+	f.reopen(c)
+	z.want(f, now)
+	f.clock.advance(time.Hour)
+	f.request(renewing(stays, addr("192.0.2.100")))
+	f.clock.advance(time.Hour)
+	z.want(f, "ws9=198.51.100.10")
+}
+
+// TestResyncRestarted has a client get an address whose names of the past DNS is still to forget, after a restart.
+func TestResyncRestarted(t *testing.T) {
+	f := open(t, testConfig())
+	a := addr("198.51.100.10")
+	for i := range byte(2 * maxRemovals) {
+		q := named(i, fmt.Sprintf("ws%d", i), link2)
+		q.Requested = a
+		if l := f.get(q); l.Address != a {
+			t.Fatalf("%+v", l)
+		}
+		f.release(q, a)
+		f.settled()
+		for _, c := range f.TakeNameChanges(10) {
+			f.confirm([]NameChange{c})
+		}
+	}
+	if got, err := f.Resync(context.Background(), ""); err != nil || got.Ended != 2*maxRemovals {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	f.reopen(testConfig())
+	q := named(100, "new", link2)
+	q.Requested = a
+	if l := f.get(q); l.Address != a || l.Name != "new.imaging.example.org." {
+		t.Errorf("%+v", l)
+	}
+}
+
 // TestResyncOneMachine has a resync broken off in the middle, where a lease follows one of the same machine by another
 // interface: both have one name, one address and, their identifiers having the same DUID, one DHCID.
 func TestResyncOneMachine(t *testing.T) {
@@ -158,7 +225,9 @@ func TestRemovalOf(t *testing.T) {
 		{"a device's", "192.0.2.11", "ct1", "ct1", 0xc1, both},
 		{"of a device that the site has not any more", "192.0.2.103", "us9", "us9", 3, both},
 		{"no name", "192.0.2.103", "", "", 3, 0},
-		{"of a network that is gone", "10.0.0.1", "ws3", "", 3, 0},
+		{"of a network that is gone", "10.0.0.1", "ws3", "", 3, both},
+		{"a device's of a network that is gone", "10.0.0.1", "ct1", "ct1", 0xc1, both},
+		{"of a network and a domain that are gone", "10.0.0.1", "ws3.example.net.", "", 3, 0},
 		{"of another domain", "192.0.2.103", "ws3.example.net.", "", 3, 0},
 		{"at another address now", "192.0.2.103", "ws1", "", 1, both},
 		{"there now", "192.0.2.100", "ws1", "", 1, 0},
