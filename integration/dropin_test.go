@@ -162,7 +162,7 @@ var testResult = regexp.MustCompile(`^--- (PASS|FAIL|SKIP): (\w+) `)
 func (f foreign) results(t *testing.T, only ...string) map[string]string {
 	t.Helper()
 	l := newLab(t)
-	args := []string{"-test.v", "-test.timeout=5m"}
+	args := []string{"-test.v", "-test.timeout=15m"}
 	if len(only) > 0 {
 		args = append(args, "-test.run=^("+strings.Join(only, "|")+")$")
 	}
@@ -172,7 +172,7 @@ func (f foreign) results(t *testing.T, only ...string) map[string]string {
 	}
 	select {
 	case <-p.Done():
-	case <-timeout(t, 6*time.Minute).Done():
+	case <-timeout(t, 16*time.Minute).Done():
 		t.Fatal("CoreDNS's tests do not end")
 	}
 	found := map[string]string{}
@@ -201,21 +201,29 @@ func TestCoreDNSTests(t *testing.T) {
 		return names
 	}
 	results := with.results(t)
-	if len(results) < 100 || results["TestReadme"] != "PASS" {
-		t.Fatalf("%d tests were run, TestReadme: %s", len(results), results["TestReadme"])
+	if len(results) < 100 || results["TestReadme"] == "" {
+		t.Fatalf("%d tests were run, TestReadme: %q", len(results), results["TestReadme"])
 	}
 	again := failed(results)
 	// One that fails once in a while, on a busy machine, is not the plugin's doing.
 	for attempt := 0; attempt < 3 && len(again) > 0; attempt++ {
 		again = failed(with.results(t, again...))
 	}
-	if len(again) == 0 {
-		return
+	if slices.Contains(again, "TestReadme") {
+		t.Error("TestReadme fails")
 	}
-	upstream := failed(without.results(t, again...))
-	t.Logf("%d of %d fail, without dicom %q", len(again), len(results), upstream)
-	if !slices.Equal(again, upstream) {
-		t.Errorf("with dicom %q fail, without it %q", again, upstream)
+	// Some of them hardly ever pass on a busy machine, here or there.
+	for attempt := 0; len(again) > 0; attempt++ {
+		upstream := failed(without.results(t, again...))
+		t.Logf("of %d with dicom %q fail, without it %q", len(results), again, upstream)
+		again = slices.DeleteFunc(again, func(name string) bool { return slices.Contains(upstream, name) })
+		if len(again) == 0 {
+			return
+		}
+		if attempt == 6 {
+			t.Fatalf("with dicom %q fail, without it they do not", again)
+		}
+		again = failed(with.results(t, again...))
 	}
 }
 
