@@ -1,18 +1,15 @@
 package zone
 
 import (
-	"errors"
 	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
 )
 
-var errForm = errors.New("record data is not what its type allows")
-
 // malformed reports whether a record has data that its type does not allow, though the DNS library reads it. There are
 // secondaries that check it: one such record, and they refuse the whole zone. Of types that the library does not know,
-// nothing is known here either (RFC 3597).
+// nothing is known here either (RFC 3597). It is asked for what an UPDATE adds: what a zone has already can be removed.
 func malformed(rr dns.RR) bool {
 	switch r := rr.(type) {
 	case *dns.CAA: // RFC 8659 section 4.1
@@ -45,7 +42,7 @@ func malformed(rr dns.RR) bool {
 }
 
 // malformedBinding reports whether the parameters of a service binding contradict one another (RFC 9460 sections 7.1.1
-// and 8).
+// and 8), or have no path that a DNS query fits into (RFC 9461 section 5).
 func malformedBinding(r *dns.SVCB) bool {
 	has := func(k dns.SVCBKey) bool {
 		return slices.ContainsFunc(r.Value, func(v dns.SVCBKeyValue) bool { return v.Key() == k })
@@ -60,6 +57,10 @@ func malformedBinding(r *dns.SVCB) bool {
 			if !has(dns.SVCB_ALPN) {
 				return true
 			}
+		case *dns.SVCBDoHPath:
+			if !strings.HasPrefix(v.Template, "/") || !strings.Contains(v.Template, "dns") {
+				return true
+			}
 		}
 	}
 	return false
@@ -69,10 +70,11 @@ func isLetterOrDigit(c rune) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// isLength reports whether c is a mantissa and an exponent of ten, of a decimal digit each (RFC 1876 section 2).
+// isLength reports whether c is a mantissa and an exponent of ten, of a decimal digit each (RFC 1876 section 2). Nothing has
+// no exponent.
 func isLength(c uint8) bool {
 	mantissa, exponent := c>>4, c&0xf
-	return mantissa <= 9 && exponent <= 9
+	return mantissa <= 9 && exponent <= 9 && (mantissa > 0 || exponent == 0)
 }
 
 // isAngle reports whether v, in thousandths of a second of arc from 2^31 on, is at most so many degrees (RFC 1876 section 2).

@@ -220,9 +220,6 @@ func (p *packer) anyNormal(rr dns.RR) (dns.RR, error) {
 	if endsEarly(out, int(h.Rdlength), len(data)) {
 		return nil, errShort
 	}
-	if malformed(out) {
-		return nil, errForm
-	}
 	first := append(make([]byte, 0, 256), data...)
 	again, err := p.data(out)
 	if err != nil {

@@ -63,13 +63,14 @@ func TestMalformedData(t *testing.T) {
 		{dns.TypeCERT, "0001000105", "no certificate"}, {dns.TypeCERT, "000100010501", ""},
 		{dns.TypeHIP, "00020001ff", "no tag"}, {dns.TypeHIP, "01020000ff", "no key"}, {dns.TypeHIP, "01020001ffff", ""},
 		{dns.TypeIPSECKEY, "0a0402", "type of gateway"}, {dns.TypeIPSECKEY, "0a0002", "no key"}, {dns.TypeIPSECKEY, "0a0000ff", "a key of none"}, {dns.TypeIPSECKEY, "0a0002ff", ""},
-		{dns.TypeLOC, loc, ""}, {dns.TypeLOC, "01" + loc[2:], "version"}, {dns.TypeLOC, "00ff" + loc[4:], "size"}, {dns.TypeLOC, "00120a" + loc[6:], "precision"},
+		{dns.TypeLOC, loc, ""}, {dns.TypeLOC, "01" + loc[2:], "version"}, {dns.TypeLOC, "00ff" + loc[4:], "size"}, {dns.TypeLOC, "00120a" + loc[6:], "precision"}, {dns.TypeLOC, "0000" + loc[4:], ""}, {dns.TypeLOC, "0002" + loc[4:], "size of nothing"},
 		{dns.TypeLOC, loc[:8] + "ffffffff" + loc[16:], "latitude"}, {dns.TypeLOC, loc[:16] + "00000000" + loc[24:], "longitude"},
 		{dns.TypeSSHFP, "0101" + digest, ""}, {dns.TypeSSHFP, "0102" + digest, "digest of another"}, {dns.TypeSSHFP, "0103", "no digest"}, {dns.TypeSSHFP, "0103ffff", ""},
 		{dns.TypeTLSA, "030101", "no data"}, {dns.TypeTLSA, "030101ff", ""}, {dns.TypeSMIMEA, "030101", "no data"},
 		{dns.TypeSVCB, "0001" + "00" + "00000000", "nothing is mandatory"}, {dns.TypeHTTPS, "0001" + "00" + "000000020003", "what is mandatory is not there"},
 		{dns.TypeHTTPS, "0001" + "00" + "000000020000", "mandatory is mandatory"}, {dns.TypeHTTPS, "0001" + "00" + "000000020003" + "000300020050", ""},
 		{dns.TypeHTTPS, "0001" + "00" + "00020000", "no protocol"}, {dns.TypeHTTPS, "0001" + "00" + "00010003026832" + "00020000", ""},
+		{dns.TypeSVCB, "0001" + "00" + "00070000", "no path"}, {dns.TypeSVCB, "0001" + "00" + "00070008" + "2f717b3f646e737d", ""},
 		{typeWKS, "c0000201", "no protocol"}, {typeWKS, "c0000201" + "06", ""},
 	} {
 		h := dns.RR_Header{Name: "a." + z.Origin(), Rrtype: tt.typ, Class: dns.ClassINET, Ttl: 60}
@@ -84,6 +85,10 @@ func TestMalformedData(t *testing.T) {
 		}
 		if rcode, err := z.Update(t.Context(), nil, m.Ns, permitAll); rcode != want || err != nil {
 			t.Errorf("%s (%s): %s, %v", m.Ns[0], tt.why, dns.RcodeToString[rcode], err)
+		}
+		m.Ns[0].Header().Class, m.Ns[0].Header().Ttl = dns.ClassNONE, 0
+		if rcode, err := z.Update(t.Context(), nil, m.Ns, permitAll); rcode != dns.RcodeSuccess || err != nil {
+			t.Errorf("deleting %s: %s, %v", m.Ns[0], dns.RcodeToString[rcode], err)
 		}
 	}
 }

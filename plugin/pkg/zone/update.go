@@ -230,6 +230,9 @@ func prescan(a *apex, o *owner, rr dns.RR, p *packer) (change, verdict) {
 		}
 		return change{}, formErr
 	}
+	if h.Class == dns.ClassINET && malformed(r) {
+		return change{}, formErr
+	}
 	ch.rr = r
 	if soa, ok := r.(*dns.SOA); ok && h.Class == dns.ClassINET && (o.key != "" || soa.Serial == 0) {
 		return change{}, formErr // section 7.11: serial 0 is avoided
