@@ -13,8 +13,9 @@ import (
 	"github.com/miekg/dns"
 )
 
-// startNamed runs BIND's server with the zones until the test ends.
-func startNamed(t *testing.T, zones []*sample) (address string) {
+// startNamed runs BIND's server with the zones until the test ends. Its configuration begins with
+// statements, and has options in the block of each zone.
+func startNamed(t *testing.T, zones []*sample, statements, options string) (address string) {
 	t.Helper()
 	path, err := exec.LookPath("named")
 	if err != nil {
@@ -28,13 +29,14 @@ func startNamed(t *testing.T, zones []*sample) (address string) {
 	conf := fmt.Sprintf(`options {
 	directory "%s"; pid-file none; session-keyfile none; lock-file none;
 	listen-on port %d { 127.0.0.1; }; listen-on-v6 { none; };
-	recursion no; dnssec-validation no; notify no; allow-transfer { none; }; empty-zones-enable no;
+	recursion no; dnssec-validation no; notify no; allow-transfer { 127.0.0.1; }; empty-zones-enable no;
 	minimal-responses no; zero-no-soa-ttl no; check-integrity no; check-names primary ignore; check-mx ignore; check-wildcard no;
 };
 controls { };
-`, dir, port)
+%s
+`, dir, port, statements)
 	for _, z := range zones {
-		conf += fmt.Sprintf("zone %q { type primary; file %q; };\n", strings.TrimSuffix(z.origin, "."), write(t, dir, z.origin+"zone", z.text))
+		conf += fmt.Sprintf("zone %q { type primary; file %q; %s };\n", strings.TrimSuffix(z.origin, "."), write(t, dir, z.origin+"zone", z.text), options)
 	}
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
@@ -202,7 +204,7 @@ func TestAnswersAreThoseOfNamed(t *testing.T) {
 		sizes = append(sizes, 3+i)
 	}
 	zones := samples(r, false, sizes...)
-	named := newAsker(t, startNamed(t, zones))
+	named := newAsker(t, startNamed(t, zones, "", ""))
 	dicom := newAsker(t, serve(t, zones, dicomDirective).address("tcp"))
 	c := newComparison(acceptedOfNamed)
 	for i, z := range zones {
