@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync/atomic"
@@ -89,6 +90,8 @@ func (s *Store) commitLoop() {
 			continue
 		case first = <-s.jobs:
 		}
+		// Whoever can run now may be about to submit a job as well: a commit for each of two groups takes longer than one.
+		runtime.Gosched()
 		group = append(group[:0], first)
 		for len(group) < maxGroup && group[len(group)-1].exec == nil {
 			select {
