@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // zones is DNS as RFC 4703 and the modes of NameMode leave it, in both directions.
@@ -286,5 +289,38 @@ func TestNameStats(t *testing.T) {
 				t.Fatalf("%d ages after %d leases", got, n)
 			}
 		}
+	}
+}
+
+// TestOldestUnconfirmed has a change confirmed while the disk takes its time: DNS has it, so nothing waits for DNS.
+func TestOldestUnconfirmed(t *testing.T) {
+	slow := &stalled{reached: make(chan struct{}), release: make(chan struct{})}
+	f := &fixture{T: t, clock: newClock(), fs: errorfs.Wrap(vfs.NewMem(), slow)}
+	f.open(testConfig())
+	f.get(named(1, "ws1", link2))
+	f.settled()
+	f.clock.advance(time.Second)
+	if s := f.NameStats(); s.Oldest != time.Second {
+		t.Errorf("taken by nobody: %+v", s)
+	}
+	changes := f.wantChanges("+ws1.imaging.example.org. 198.51.100.10")
+	slow.on.Store(true)
+	_, other := f.ahead(selecting(named(2, "ws2", link2), f.discover(named(2, "ws2", link2)).Lease.Address))
+	<-slow.reached
+	if err := f.ConfirmNameChange(changes[0]); err != nil {
+		t.Fatal(err)
+	}
+	if s := f.NameStats(); s.Oldest != 0 {
+		t.Errorf("confirmed and not committed: %+v", s)
+	}
+	slow.on.Store(false)
+	slow.release <- struct{}{}
+	done := make(chan error, 1)
+	other.Then(func(err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
 	}
 }

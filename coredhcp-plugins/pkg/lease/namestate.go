@@ -40,7 +40,7 @@ type Trouble struct {
 type NameStats struct {
 	Waiting   int           // changes, those that are being made included
 	Conflicts int           // of these: names that are somebody else's
-	Oldest    time.Duration // how long the first of the others has been waiting
+	Oldest    time.Duration // how long the first of the others has been waiting for DNS to confirm it
 }
 
 // FailNameChange gives a taken change back that could not be made, and says why. It is taken again, at retryAt at the
@@ -103,12 +103,25 @@ type aged struct {
 }
 
 func (a *aged) over() bool {
+	w := a.change()
+	return w == nil || w.why != nil && w.why.Conflict
+}
+
+func (a *aged) change() *waiting {
 	for i := range a.c.waiting {
 		if w := &a.c.waiting[i]; w.version == a.version {
-			return w.why != nil && w.why.Conflict
+			return w
 		}
 	}
-	return true
+	return nil
+}
+
+// confirmed says whether DNS is as a change wants it, which need not be committed yet. Caller holds mu.
+func (m *Manager) confirmed(w *waiting) bool {
+	if w.b == nil {
+		return m.removals[w.key] == nil
+	}
+	return w.b.published && w.b.version == w.version
 }
 
 // age notes when a change came, and forgets those at the front that are over; all of them when there are too many.
@@ -139,8 +152,11 @@ func (m *Manager) NameStats() NameStats {
 	for len(q.ages) > 0 && q.ages[0].over() {
 		q.ages = q.ages[1:]
 	}
-	if len(q.ages) > 0 {
-		s.Oldest = time.Duration(m.now().el - q.ages[0].since)
+	for i := range q.ages {
+		if a := &q.ages[i]; !a.over() && !m.confirmed(a.change()) {
+			s.Oldest = time.Duration(m.now().el - a.since)
+			break
+		}
 	}
 	return s
 }
