@@ -125,6 +125,11 @@ func (l *Leases) Start(ctx context.Context) error {
 	l.manager, l.expiry = m, make(chan error, 1)
 	go func() { l.expiry <- m.Run(ctx) }()
 	l.host.SetLeases(m)
+	stats, active := m.Stats(), uint64(0)
+	for _, n := range stats.Networks {
+		active += n.Active + n.Fixed
+	}
+	l.log.Info("the lease database is open", "directory", l.database, "addresses", stats.Bindings, "active", active)
 	return nil
 }
 

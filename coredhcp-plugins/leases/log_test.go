@@ -3,6 +3,8 @@ package leases
 import (
 	"bytes"
 	"io"
+	"net"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -146,6 +148,25 @@ func TestLinesTellWhere(t *testing.T) {
 		if !strings.HasPrefix(got[i], want[i]) {
 			t.Errorf("line %s\nwant %s", got[i], want[i])
 		}
+	}
+}
+
+// TestLineAtStart starts with leases in the database: that it is the right one shows
+// in their number.
+func TestLineAtStart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "leases")
+	t.Run("before", func(t *testing.T) {
+		l := start(t, dir)
+		for client := range byte(2) {
+			send(t, l, dhcpv4.MessageTypeRequest, client+1, selecting(send(t, l, dhcpv4.MessageTypeDiscover, client+1))...)
+		}
+		send(t, l, dhcpv4.MessageTypeRelease, 2, dhcpv4.WithClientIP(net.IPv4(192, 0, 2, 101)))
+	})
+	j := record(t, logrus.InfoLevel)
+	start(t, dir)
+	want := `"the lease database is open" active=1 addresses=2 directory="` + dir + `"`
+	if got := j.take(); len(got) != 1 || !strings.HasPrefix(got[0], want) {
+		t.Errorf("lines %q, want %s", got, want)
 	}
 }
 

@@ -523,8 +523,8 @@ func TestProber(t *testing.T) {
 
 // A server that may not open such sockets gives addresses all the same, and says so once.
 func TestProbeWithoutSockets(t *testing.T) {
-	journal := record(t, logrus.InfoLevel)
 	l := startWith(t, t.TempDir(), new(server.Host), writeSite(t, probeSite))
+	journal := record(t, logrus.InfoLevel)
 	l.prober.open = func(site.Probe, string) (medium, error) { return nil, os.ErrPermission }
 	for i := range byte(3) { // as a stock CoreDHCP calls it, which cannot wait
 		offer := send(t, l, dhcpv4.MessageTypeDiscover, 0x10+i, giaddr("198.51.100.1"))
