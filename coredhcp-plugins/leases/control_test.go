@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/sys/unix"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
@@ -382,10 +383,16 @@ func TestControlPlan(t *testing.T) {
 	if l.site.Current().DeviceByName("ct1") == nil {
 		t.Error("the server has taken up the file")
 	}
+	pipe := filepath.Join(t.TempDir(), "pipe") // nobody writes to it: to read it is to wait for ever, also for a server that stops
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct{ path, want string }{
 		{"site.yaml", "expected an absolute path"},
 		{"/nonexistent/site.yaml", "no such file"},
 		{writeSite(t, "domain: [\n"), ":1:"},
+		{t.TempDir(), "expected a regular file"},
+		{pipe, "expected a regular file"},
 	} {
 		if _, err := call[control.Fate](t, path, control.Plan, control.SiteFile{Path: tt.path}); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v, want %q in it", tt.path, err, tt.want)

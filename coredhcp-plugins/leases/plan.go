@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/control"
@@ -20,6 +21,12 @@ func (l *Leases) plan(_ context.Context, args json.RawMessage, send func(any) er
 	}
 	if !filepath.IsAbs(f.Path) {
 		return fmt.Errorf("path %q: expected an absolute path", f.Path)
+	}
+	// To read a pipe, as a shell's <(...) is, may be to wait for ever.
+	if info, err := os.Stat(f.Path); err != nil {
+		return fmt.Errorf("reading the site file: %w", err)
+	} else if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: expected a regular file, which the server can read", f.Path)
 	}
 	s, _, err := site.Load(f.Path)
 	if err != nil {
