@@ -175,3 +175,23 @@ func TestClockSetBack(t *testing.T) {
 		t.Errorf("after an hour %v", s)
 	}
 }
+
+// TestClientOfNobody has a client come as what stands for a holder of whom nothing is known: it could never be found again,
+// and would get another address each time.
+func TestClientOfNobody(t *testing.T) {
+	f := open(t, testConfig())
+	q := query(nobody.client(), link)
+	for range 2 {
+		if o := f.discover(q); o.Kind != Silent {
+			t.Errorf("offered %v", o.Lease.Address)
+		}
+		if a := f.request(selecting(q, addr("192.0.2.100"))); a.Kind != Silent {
+			t.Errorf("%v of %v", a.Kind, a.Lease.Address)
+		}
+	}
+	q.Client.Identifier = "\x01abc" // it can be known by that
+	a := f.get(q).Address
+	if again := f.get(q).Address; again != a {
+		t.Errorf("got %v, then %v", a, again)
+	}
+}

@@ -33,7 +33,10 @@ func (c Client) String() string {
 }
 
 // valid says whether the client can be told from others, within the bounds of what a message can carry.
-func (c Client) valid() bool {
+func (c Client) valid() bool { return c.fits() && c != unknownHolder }
+
+// fits says whether there is something of the client, within those bounds.
+func (c Client) fits() bool {
 	return len(c.HardwareAddr) <= maxHardware && len(c.Identifier) <= maxIdentifier &&
 		(c.HardwareAddr != "" || c.Identifier != "")
 }

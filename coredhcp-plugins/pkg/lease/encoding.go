@@ -389,7 +389,7 @@ func (d *decoder) client() Client {
 	c := Client{HardwareType: d.octet("hardware type")}
 	c.HardwareAddr = d.text("hardware address", maxHardware)
 	c.Identifier = d.text("client identifier", maxIdentifier)
-	d.expect(c.valid(), "client without hardware address and identifier")
+	d.expect(c.fits(), "client without hardware address and identifier")
 	return c
 }
 

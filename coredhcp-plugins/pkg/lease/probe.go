@@ -17,8 +17,11 @@ const tryTime = 3 * time.Second
 // ReasonTrying is the Reason of the Silent answer to a client that repeats itself while its address is tried.
 const ReasonTrying = "its address is being tried"
 
-// nobody is the client of a conflict with a machine of which nothing is known.
-var nobody = pack(Client{HardwareAddr: "\x00\x00\x00\x00\x00\x00"})
+// unknownHolder is the client of a conflict with a machine of which nothing is known; no client can be it. Hardware type 0 is
+// none that is assigned.
+var unknownHolder = Client{HardwareAddr: "\x00\x00\x00\x00\x00\x00"}
+
+var nobody = pack(unknownHolder)
 
 // untried says whether the address has to be tried before the asker gets it. Firmware and operating system of one machine
 // are one holder. Caller holds mu.
