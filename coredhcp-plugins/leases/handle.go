@@ -26,7 +26,9 @@ func newLines() lines {
 	return lines{
 		leased: ordinary(), released: ordinary(),
 		naked: server.NewLimited(), declined: server.NewLimited(), conflict: server.NewLimited(), full: server.NewLimited(), crowded: server.NewLimited(),
-		astray: server.NewLimited(), failed: server.NewLimited(),
+		failed: server.NewLimited(),
+		// Relays that forward everything to every server cause it for ever.
+		astray: server.NewLimitedTo(5, 10*time.Minute),
 	}
 }
 
