@@ -403,6 +403,11 @@ www 300 IN TXT
 www 300 IN TXT \# 05
 www 300 IN MX \# 0001
 www 300 IN SRV \# 000000000000c000
+www 300 IN TLSA \# 03
+www 300 IN CAA \# 000061
+?www 0 IN TLSA \# 03
+www 0 NONE TLSA \# 03
+www 0 NONE CAA \# 000061
 www 300 IN ANY
 www 0 NONE ANY
 www 300 ANY *

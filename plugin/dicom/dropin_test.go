@@ -162,6 +162,7 @@ var acceptedOfDynupdate = []deviation{
 	{"types that the library does not know are malformed", "RFC 3597 section 3: servers treat them as opaque data", unknownType},
 	{"NXNAME is a type of data", "RFC 9824 section 3.4: NXNAME is a meta type, RFC 2136 section 3.4.1.2: those are malformed", metaTypes},
 	{"data may be missing, or end before its name", "RFC 2136 section 3.4.1.3, RFC 1035 sections 3.3.9, 3.3.14 and 3.4.1: that is malformed", withoutData},
+	{"data may end early, or be what its type does not allow", "RFC 2136 section 3.4.1.3, RFC 6698 section 2.1, RFC 8659 section 4.1: that is malformed", oddlyFormed},
 	{"a TTL may have its highest bit set", "RFC 2181 section 8: it is then 0", largeTTL},
 	{"a name may have several DNAME records", "RFC 6672 section 2.4: it has one, and the last replaces it as RFC 2136 section 3.4.2.2 has it for CNAME", oneDNAME},
 }
@@ -245,6 +246,14 @@ func withoutData(m *dns.Msg, before []string, ours, theirs *outcome) bool {
 		return (bare || short && raw.Hdr.Rrtype == dns.TypeMX) && rr.Header().Class == dns.ClassINET && rr.Header().Rrtype != dns.TypeANY
 	}
 	return ours.rcode == dns.RcodeFormatError && slices.Equal(ours.zone, before) && (slices.ContainsFunc(m.Answer, empty) || slices.ContainsFunc(m.Ns, empty))
+}
+
+func oddlyFormed(m *dns.Msg, before []string, ours, theirs *outcome) bool {
+	odd := func(rr dns.RR) bool {
+		t := rr.Header().Rrtype
+		return t == dns.TypeTLSA || t == dns.TypeCAA && rr.Header().Class == dns.ClassINET
+	}
+	return ours.rcode == dns.RcodeFormatError && slices.Equal(ours.zone, before) && (slices.ContainsFunc(m.Answer, odd) || slices.ContainsFunc(m.Ns, odd))
 }
 
 // run sends a request to both servers, compares the outcomes, and returns our

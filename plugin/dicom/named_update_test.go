@@ -150,10 +150,10 @@ func TestDataIsTakenByNamed(t *testing.T) {
 	for range 120 {
 		for _, typ := range types {
 			h := dns.RR_Header{Name: "odd." + domain, Rrtype: typ, Class: dns.ClassINET, Ttl: 60}
-			clear := &dns.ANY{Hdr: dns.RR_Header{Name: h.Name, Rrtype: dns.TypeANY, Class: dns.ClassANY}}
+			gone := &dns.ANY{Hdr: dns.RR_Header{Name: h.Name, Rrtype: dns.TypeANY, Class: dns.ClassANY}}
 			data := oddData(r, typ)
 			m := new(dns.Msg).SetUpdate(domain)
-			m.Ns = []dns.RR{clear, &dns.RFC3597{Hdr: h, Rdata: fmt.Sprintf("%x", data)}}
+			m.Ns = []dns.RR{gone, &dns.RFC3597{Hdr: h, Rdata: fmt.Sprintf("%x", data)}}
 			wire, mac, err := dns.TsigGenerate(m.SetTsig(key, dns.HmacSHA256, 300, time.Now().Unix()), secret, "", false)
 			if err != nil {
 				t.Fatal(err)
