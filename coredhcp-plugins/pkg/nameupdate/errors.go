@@ -39,8 +39,10 @@ func (e *tcpError) Unwrap() error { return e.err }
 // keyError: the server does not take our signature (RFC 8945 section 5.2).
 type keyError struct {
 	server, key string
-	code        uint16        // TSIG error
-	offset      time.Duration // with BADTIME: how far the server's clock is ahead of ours
+	code        uint16 // TSIG error
+	// With BADTIME, as far as it is known: what the two clocks showed, and how far the server's is ahead of ours.
+	theirs, ours time.Time
+	offset       time.Duration
 }
 
 func (e *keyError) Error() string {
@@ -54,7 +56,8 @@ func (e *keyError) Error() string {
 		if d == 0 {
 			return fmt.Sprintf("%s refuses the time of our signatures (BADTIME): its clock and this host's differ by more than %d s", who, fudge)
 		}
-		return fmt.Sprintf("%s refuses the time of our signatures (BADTIME): its clock is %s %s this host's, %d s are allowed", who, d, direction, fudge)
+		return fmt.Sprintf("%s refuses the time of our signatures (BADTIME): its clock is %s %s this host's, %d s are allowed: it is %s there and %s here",
+			who, d, direction, fudge, e.theirs.UTC().Format(time.RFC3339), e.ours.UTC().Format(time.RFC3339))
 	case dns.RcodeBadKey:
 		return fmt.Sprintf("%s does not know key %s, or not with this algorithm (BADKEY)", who, e.key)
 	case dns.RcodeBadSig:
@@ -71,7 +74,7 @@ func keyErrorOf(server, key string, t *dns.TSIG, now time.Time) *keyError {
 		if b, err := hex.DecodeString(t.OtherData); err == nil && len(b) == 6 {
 			seconds := int64(binary.BigEndian.Uint64(append([]byte{0, 0}, b...)))
 			if delta := seconds - now.Unix(); -9e9 < delta && delta < 9e9 {
-				e.offset = time.Duration(delta) * time.Second
+				e.offset, e.theirs, e.ours = time.Duration(delta)*time.Second, time.Unix(seconds, 0), now
 			}
 		}
 	}
