@@ -3,7 +3,6 @@ package ddns
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -54,7 +53,8 @@ func (d *DDNS) observe(ctx context.Context, x *server.Exchange, reply *dhcpv4.DH
 	if r == nil || !r.own {
 		return
 	}
-	q := lease.Query{Client: clientOf(x.Request), Hostname: hostname(x.Request), ServerID: x.ServerID}
+	q := lease.Query{Client: clientOf(x.Request), ServerID: x.ServerID}
+	q.Hostname, q.NoNames = naming(x.Request)
 	// The reply is another plugin's promise: it leaves when its name is safe, or else a moment later all the same. What is
 	// lost of the name then, the next renewal brings back.
 	if x.Holds() {
@@ -122,19 +122,19 @@ func clientOf(r *dhcpv4.DHCPv4) lease.Client {
 // ipsecTunnel is the hardware type of clients whose hardware address means nothing (RFC 3456 section 4.1).
 const ipsecTunnel = 31
 
-// hostname is what the client calls itself: the first label of option 81 (RFC 4702), else of option 12. Whether it is one
-// that DNS can show is for package lease.
-func hostname(r *dhcpv4.DHCPv4) string {
-	name := r.HostName()
-	if fqdn := r.Options.Get(dhcpv4.OptionFQDN); len(fqdn) >= 3 {
-		name = string(fqdn[3:])
-		if fqdn[0]&4 != 0 { // in wire form, partial names without the root label
-			var err error
-			if name, _, err = dns.UnpackDomainName(append(slices.Clone(fqdn[3:]), 0), 0); err != nil {
-				name = ""
-			}
+// naming is what the client calls itself, by option 81 (RFC 4702), else by option 12, as a label, and whether it wants
+// nothing of itself in DNS (the N flag of option 81).
+func naming(r *dhcpv4.DHCPv4) (label string, none bool) {
+	fqdn := r.Options.Get(dhcpv4.OptionFQDN)
+	if len(fqdn) < 3 { // flags, two RCODEs, and then the name
+		return lease.Label(string(r.Options.Get(dhcpv4.OptionHostName))), false
+	}
+	flags, name := fqdn[0], string(fqdn[3:])
+	if flags&4 != 0 { // in wire form, partial names without the root label
+		var err error
+		if name, _, err = dns.UnpackDomainName(append(slices.Clone(fqdn[3:]), 0), 0); err != nil {
+			name = ""
 		}
 	}
-	label, _, _ := strings.Cut(strings.TrimRight(name, "\x00"), ".")
-	return label
+	return lease.Label(name), flags&8 != 0
 }
