@@ -3,9 +3,9 @@ package lease
 import "slices"
 
 // DNS has one address for a name. A client that roams holds leases on several wires with one name, and so do the network
-// interfaces of one device; and where a network's NamePolicy has names go to whoever comes last, so do strangers. Of such
-// namesakes DNS is to show the one with the highest version, which was given last; the
-// others are superseded: unpublished, and in the queue for DNS only until their addresses have lost the name too, since a
+// interfaces of one device, or of one machine, which DNS cannot tell apart; and where a network's NamePolicy has names go to
+// whoever comes last, so do strangers. Of such namesakes DNS is to show the one with the highest version, which was given last;
+// the others are superseded: unpublished, and in the queue for DNS only until their addresses have lost the name too, since a
 // pointer names only what is there (RFC 4703 section 5.4). When the one that is shown ends, the next takes its place.
 
 // maxShared bounds the leases of one name that strangers choose, so that looking at them all costs little.
@@ -59,8 +59,8 @@ func (m *Manager) namesakes(b *binding) []*binding {
 			}
 		}
 	} else {
-		for o := m.bindings.first([]byte(b.client.key())); o != nil; o = m.bindings.next(o) {
-			if o != b && o.state == Active && !o.owned && o.name == b.name && m.wanted(o)&Forward != 0 {
+		for o := m.bindings.chain(b.client); o != nil; o = m.bindings.get(o.sibling) {
+			if o != b && o.state == Active && !o.owned && o.name == b.name && sameMachine(o.client, b.client) && m.wanted(o)&Forward != 0 {
 				list = append(list, o)
 			}
 		}

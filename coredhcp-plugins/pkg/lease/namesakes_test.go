@@ -19,11 +19,19 @@ type fakeName struct {
 func (d fakeDNS) make(c NameChange) {
 	was, there := d[c.Name]
 	switch {
-	case c.Make&Forward != 0 && (c.Owned || !there || was.client == c.Client.Key()):
-		d[c.Name] = fakeName{c.Address, c.Client.Key()}
-	case c.Remove && was == (fakeName{c.Address, c.Client.Key()}):
+	case c.Make&Forward != 0 && (c.Owned || !there || was.client == whose(c)):
+		d[c.Name] = fakeName{c.Address, whose(c)}
+	case c.Remove && was == (fakeName{c.Address, whose(c)}):
 		delete(d, c.Name)
 	}
+}
+
+// whose is what a DHCID record tells the client of a change by (RFC 4701 section 3.3).
+func whose(c NameChange) string {
+	if id := c.Client.Identifier; len(id) > 5 && id[0] == 255 {
+		return "DUID " + id[5:]
+	}
+	return c.Client.Key()
 }
 
 // drain makes everything that waits.
@@ -123,6 +131,30 @@ func TestNamesakes(t *testing.T) {
 			t.Error("published, and a newer one waits")
 		}
 		f.wantShown(d, us7, b.String())
+	})
+	t.Run("two interfaces of one machine", func(t *testing.T) {
+		f, d := open(t, testConfig()), fakeDNS{}
+		wired, wireless := named(1, "us7", link), named(2, "us7", link2)
+		wired.Client.Identifier, wireless.Client.Identifier = "\xff\x00\x00\x00\x01\x00\x04duid", "\xff\x00\x00\x00\x02\x00\x04duid"
+		f.get(wired)
+		f.wantShown(d, us7, a.String())
+		f.get(wireless)
+		f.wantShown(d, us7, b.String())
+		if l, _ := f.Lease(a); l.Published {
+			t.Error("the lease before is still said to be shown")
+		}
+		f.request(renewing(wired, a))
+		f.wantShown(d, us7, b.String()) // both are in use: a renewal is no reason to change
+		f.reopen(testConfig())
+		f.release(wireless, b)
+		f.wantShown(d, us7, a.String())
+		f.get(wireless)
+		f.wantShown(d, us7, b.String())
+		f.release(wired, a)
+		f.wantShown(d, us7, b.String())
+		f.release(wireless, b)
+		f.wantShown(d, us7, "")
+		f.check()
 	})
 	t.Run("two interfaces of one device", func(t *testing.T) {
 		f, d := open(t, testConfig()), fakeDNS{}

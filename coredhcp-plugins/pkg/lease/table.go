@@ -15,7 +15,7 @@ type table struct {
 	made     number   // the last that was given
 	spare    []number // of bindings that were taken back
 	byAddr   map[[16]byte]number
-	byClient map[uint64]number // by hash of Key: the first of a chain, which other clients with that hash are part of
+	byClient map[uint64]number // by hash of the machine of a Key: the first of a chain, which other clients with that hash are part of
 	seed     maphash.Seed
 	bits     uint64 // of a hash that count: all, but in tests
 }
@@ -97,7 +97,7 @@ func (t *table) reserve() {
 
 // first is the binding that the client with a Key got last, nil if it has none.
 func (t *table) first(key []byte) *binding {
-	b := t.get(t.byClient[maphash.Bytes(t.seed, key)&t.bits])
+	b := t.get(t.byClient[maphash.Bytes(t.seed, knownBy(key))&t.bits])
 	for b != nil && b.client.key() != string(key) {
 		b = t.get(b.sibling)
 	}
@@ -113,7 +113,10 @@ func (t *table) next(b *binding) *binding {
 	return o
 }
 
-func (t *table) hash(p packed) uint64 { return maphash.String(t.seed, p.key()) & t.bits }
+func (t *table) hash(p packed) uint64 { return maphash.String(t.seed, knownBy(p.key())) & t.bits }
+
+// chain is the first of the bindings that those of the client's machine are among; sibling leads to the others.
+func (t *table) chain(p packed) *binding { return t.get(t.byClient[t.hash(p)]) }
 
 // link puts a binding at the head of its client's chain.
 func (t *table) link(b *binding) {
