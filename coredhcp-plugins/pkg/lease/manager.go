@@ -204,6 +204,7 @@ func (m *Manager) load() error {
 	for _, r := range removals {
 		m.names.settleRemoval(m, r.key)
 	}
+	m.names.loaded = m.last
 	return nil
 }
 

@@ -7,16 +7,21 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/tidwall/btree"
 )
 
 // nameQueue is what DNS does not show yet. Changes of one name are a chain, of which one is taken at a time: its removals
-// first, then its additions, the newest first in both; of namesakes only one is in the queue. Chains that can go on are ordered by the change that is next, the
-// newest first: the device that was switched on just now does not wait behind what an outage of DNS left over.
+// first, then its additions, the newest first in both; of namesakes only one is in the queue. Chains that can go on are
+// ordered by the change that is next: in the order in which they came while none has waited for longer than orderly, so
+// that where DNS stood still for a moment nobody waits much longer than that. Else the newest first: the device that was
+// switched on just now does not wait behind what an outage of DNS left over.
 type nameQueue struct {
 	chains  map[string]*chain
-	adding  map[*binding]*chain // bindings that wait in a chain
-	ready   chainHeap           // by version of the next change, the newest first
-	delayed chainHeap           // by the time when there is a next change
+	adding  map[*binding]*chain   // bindings that wait in a chain
+	ready   *btree.BTreeG[*chain] // by version of the next change
+	loaded  int64                 // nanoseconds since Open: what was there until then has waited for who knows how long
+	delayed chainHeap             // by the time when there is a next change
 	taken   map[netip.Addr]*chain
 	blocked map[netip.Addr][]*chain // the next change is about an address that is taken
 	signal  chan struct{}
@@ -33,6 +38,7 @@ type chain struct {
 	name    string
 	waiting []waiting
 	first   [1]waiting // room for what is waiting mostly
+	ready   bool       // it is in nameQueue.ready
 	taken   bool       // one is out, inFlight
 	flight  NameChange
 
@@ -40,21 +46,31 @@ type chain struct {
 
 	in    *chainHeap // that the chain is in, or nil
 	place int
-	rank  int64 // order in that heap, the smallest first
+	rank  int64 // order in that heap, or in nameQueue.ready
 }
+
+// comesBefore is the order in nameQueue.ready.
+func (c *chain) comesBefore(o *chain) bool {
+	return c.rank < o.rank || c.rank == o.rank && c.name < o.name
+}
+
+// orderly is how long a change waits at most while changes are made in the order in which they came.
+const orderly = int64(time.Second)
 
 // waiting is one change of a name: an addition of what binding b says, or the removal under key.
 type waiting struct {
 	b       *binding
 	key     string
 	version uint64
-	after   int64 // not to be taken before, nanoseconds since Open
+	since   int64 // when it came, nanoseconds since Open
+	after   int64 // not to be taken before
 	why     *Trouble
 }
 
 func newNameQueue() nameQueue {
 	return nameQueue{
 		chains: map[string]*chain{}, adding: map[*binding]*chain{},
+		ready: btree.NewBTreeGOptions((*chain).comesBefore, btree.Options{NoLocks: true}),
 		taken: map[netip.Addr]*chain{}, blocked: map[netip.Addr][]*chain{},
 		signal: make(chan struct{}, 1),
 	}
@@ -116,6 +132,7 @@ func (q *nameQueue) add(m *Manager, name string, w waiting) *chain {
 		c.name, c.waiting = name, c.first[:0]
 		q.chains[name] = c
 	}
+	w.since = m.last
 	c.waiting = append(c.waiting, w)
 	q.count++
 	q.age(c, w.version, m.last)
@@ -179,6 +196,9 @@ func (q *nameQueue) place(m *Manager, c *chain) {
 	if c.in != nil {
 		heap.Remove(c.in, c.place)
 	}
+	if c.ready {
+		q.unready(c)
+	}
 	if c.behind.IsValid() {
 		q.blocked[c.behind] = slices.DeleteFunc(q.blocked[c.behind], func(o *chain) bool { return o == c })
 		c.behind = netip.Addr{}
@@ -192,8 +212,8 @@ func (q *nameQueue) place(m *Manager, c *chain) {
 	}
 	switch w, at := c.next(m, m.last); {
 	case w != nil:
-		c.rank = -int64(w.version)
-		q.ready.add(c)
+		c.ready, c.rank = true, int64(w.version)
+		q.ready.Set(c)
 		q.wake()
 	case at != math.MaxInt64:
 		c.rank = at
@@ -216,9 +236,25 @@ func (q *nameQueue) due(m *Manager, now int64) {
 	}
 }
 
-// TakeNameChanges returns at most limit changes that DNS does not show yet, the newest first, and marks them as taken: they
+// first is the chain of those that are ready, one at least, that goes on first.
+func (q *nameQueue) first(m *Manager, now int64) *chain {
+	c, _ := q.ready.Min()
+	if w, _ := c.next(m, now); w != nil && (w.since <= q.loaded || now-w.since > orderly) {
+		c, _ = q.ready.Max()
+	}
+	return c
+}
+
+// unready takes a chain out of those that can go on.
+func (q *nameQueue) unready(c *chain) {
+	q.ready.Delete(c)
+	c.ready = false
+}
+
+// TakeNameChanges returns at most limit changes that DNS does not show yet, and marks them as taken: they
 // are not returned again before ConfirmNameChange or ReturnNameChange. A name's removals come before its additions, and
-// of all that is taken no two share a name or an address, so they may be made in any order and at the same time.
+// of all that is taken no two share a name or an address, so they may be made in any order and at the same time. They
+// come in the order of the leases; when one of them waits for more than a second, the newest first.
 func (m *Manager) TakeNameChanges(limit int) []NameChange {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -226,9 +262,9 @@ func (m *Manager) TakeNameChanges(limit int) []NameChange {
 	t := m.now()
 	q.due(m, t.el)
 	var list []NameChange
-	for len(list) < limit && len(q.ready) > 0 {
-		c := q.ready[0]
-		heap.Remove(&q.ready, 0)
+	for len(list) < limit && q.ready.Len() > 0 {
+		c := q.first(m, t.el)
+		q.unready(c)
 		w, _ := c.next(m, t.el)
 		if w == nil { // became uncommitted since it was placed
 			q.place(m, c)
@@ -244,7 +280,7 @@ func (m *Manager) TakeNameChanges(limit int) []NameChange {
 		q.taken[n.Address] = c
 		list = append(list, n)
 	}
-	if len(q.ready) > 0 {
+	if q.ready.Len() > 0 {
 		q.wake()
 	}
 	return list

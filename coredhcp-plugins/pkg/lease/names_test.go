@@ -45,7 +45,12 @@ func (f *fixture) take(limit int) (texts []string, changes []NameChange) {
 
 func (f *fixture) wantChanges(want ...string) []NameChange {
 	f.Helper()
-	got, changes := f.take(100)
+	return f.wantTaken(100, want...)
+}
+
+func (f *fixture) wantTaken(limit int, want ...string) []NameChange {
+	f.Helper()
+	got, changes := f.take(limit)
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		f.Fatalf("changes %q, want %q", got, want)
 	}
@@ -296,6 +301,31 @@ func TestNameChanges(t *testing.T) {
 		gone := f.wantChanges("-ws1.imaging.example.org. 198.51.100.13")
 		f.confirm(gone)
 		f.wantChanges("+ws1.imaging.example.org. 198.51.100.10")
+	})
+	t.Run("in their order while none waits for long", func(t *testing.T) {
+		f := open(t, testConfig())
+		f.clock.advance(time.Second)
+		f.get(named(1, "ws1", link2))
+		f.clock.advance(time.Duration(orderly))
+		f.get(named(2, "ws2", link2))
+		f.get(named(3, "ws3", link2))
+		f.confirm(f.wantTaken(1, "+"+ws1))
+		first := f.wantTaken(1, "+ws2.imaging.example.org. 198.51.100.11")
+		f.ReturnNameChange(first[0], f.clock.now())
+		f.get(named(4, "ws4", link2))
+		f.confirm(f.wantTaken(1, "+ws2.imaging.example.org. 198.51.100.11")) // what is given back is as old as it was
+		f.clock.advance(time.Duration(orderly + 1))
+		f.get(named(5, "ws5", link2))
+		f.confirm(f.wantTaken(2, "+ws5.imaging.example.org. 198.51.100.15", "+ws4.imaging.example.org. 198.51.100.14"))
+		f.confirm(f.wantTaken(2, "+ws3.imaging.example.org. 198.51.100.13"))
+	})
+	t.Run("newest first after a start", func(t *testing.T) {
+		f := open(t, testConfig())
+		f.clock.advance(time.Second)
+		f.get(named(1, "ws1", link2))
+		f.get(named(2, "ws2", link2))
+		f.reopen(testConfig())
+		f.wantTaken(1, "+ws2.imaging.example.org. 198.51.100.11")
 	})
 	t.Run("bounded", func(t *testing.T) {
 		f := open(t, testConfig())

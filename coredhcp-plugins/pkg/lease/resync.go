@@ -36,7 +36,7 @@ func (m *Manager) Resync(ctx context.Context, network string) (told Resynced, er
 	if err != nil {
 		return told, err
 	}
-	// What is decided last is taken first.
+	// Of what waits for long, what is decided last is taken first.
 	for len(past)+len(list) > 0 {
 		g, err := func() (*group, error) {
 			m.mu.Lock()

@@ -28,9 +28,9 @@ import (
 
 // Queue is where the changes come from: a *lease.Manager.
 type Queue interface {
-	// TakeNameChanges returns up to limit changes that DNS has not confirmed,
-	// newest first, and no two at once that share a name or an address. Each must
-	// be confirmed or returned.
+	// TakeNameChanges returns up to limit changes that DNS has not confirmed, and
+	// no two at once that share a name or an address: in their order while none
+	// waits for long, else the newest first. Each must be confirmed or returned.
 	TakeNameChanges(limit int) []lease.NameChange
 	// NameChanges is signalled when there may be something to take.
 	NameChanges() <-chan struct{}
