@@ -3,12 +3,16 @@
 package main
 
 import (
+	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 
 	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 )
@@ -107,8 +111,8 @@ func TestLostQueries(t *testing.T) {
 		if got.lost == 0 || len(got.latencies) < got.lost || got.failures() != "" {
 			t.Errorf("%s: %d answered, %d lost, failed: %s", name, len(got.latencies), got.lost, got.failures())
 		}
-		if total := len(got.latencies) + got.lost; rate > 0 && (total < 600 || total > 800) {
-			t.Errorf("%s: %d queries in a second, expected about %.0f", name, total, rate)
+		if total := len(got.latencies) + got.lost; rate > 0 && (total != 800 || got.rate() > rate) {
+			t.Errorf("%s: %d queries, %.0f answers a second, expected 800 queries", name, total, got.rate())
 		}
 	}
 	if err := s.Shutdown(); err != nil {
@@ -116,6 +120,54 @@ func TestLostQueries(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// A prepared load has signed as many updates as its rate needs, each of another name.
+func TestPrepare(t *testing.T) {
+	t.Parallel()
+	l := updateLoad{zone: zoneName, prefix: "u", duration: 2 * time.Second, limit: 100, rate: 10}
+	if err := l.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	if l.limit != 20 || len(l.requests) != 20 {
+		t.Fatalf("%d of %d updates are prepared, expected 20", len(l.requests), l.limit)
+	}
+	names := map[string]bool{}
+	for _, r := range l.requests {
+		if err := dns.TsigVerify(slices.Clone(r.wire), secret, "", false); err != nil {
+			t.Error(err)
+		}
+		var m dns.Msg
+		if err := m.Unpack(r.wire); err != nil {
+			t.Fatal(err)
+		}
+		if m.Id != r.id {
+			t.Errorf("ID %d, expected %d", m.Id, r.id)
+		}
+		names[m.Ns[0].Header().Name] = true
+	}
+	if len(names) != 20 {
+		t.Errorf("%d names", len(names))
+	}
+}
+
+func TestArrival(t *testing.T) {
+	t.Parallel()
+	control := make([]byte, unix.CmsgSpace(16))
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
+	h.Level, h.Type = unix.SOL_SOCKET, unix.SO_TIMESTAMPNS_NEW
+	h.SetLen(unix.CmsgLen(16))
+	binary.NativeEndian.PutUint64(control[unix.CmsgLen(0):], 1_700_000_000)
+	binary.NativeEndian.PutUint64(control[unix.CmsgLen(8):], 5)
+	if got, err := arrival(control); err != nil || got != 1_700_000_000_000_000_005 {
+		t.Errorf("%d %v", got, err)
+	}
+	h.Type = unix.SO_RXQ_OVFL
+	for name, control := range map[string][]byte{"none": nil, "other": control, "short": control[:8]} {
+		if _, err := arrival(control); err == nil {
+			t.Errorf("%s: no error", name)
+		}
 	}
 }
 

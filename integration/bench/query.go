@@ -14,7 +14,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -25,6 +24,8 @@ const (
 	sockets = 8  // of a query load, so that no one buffer holds all
 	window  = 16 // queries that wait for an answer, a socket, where no rate is given
 	batch   = 32 // messages of one system call
+
+	wrongAnswer = "wrong answer" // one without an address
 
 	// queryTimeout is when a query counts as lost.
 	queryTimeout = time.Second
@@ -57,6 +58,9 @@ func packQueries(hosts int) ([][]byte, error) {
 }
 
 func (l queryLoad) run(ctx context.Context) (*sample, error) {
+	if l.rate > 0 {
+		return l.runPaced(ctx)
+	}
 	var (
 		wg    sync.WaitGroup
 		errs  [sockets]error
@@ -80,18 +84,14 @@ func (l queryLoad) run(ctx context.Context) (*sample, error) {
 	}
 	for i, s := range used {
 		wg.Go(func() {
-			if l.rate > 0 {
-				errs[i] = s.paced(ctx, start, l.duration, l.rate/sockets)
-			} else {
-				errs[i] = s.closed(ctx, start, l.duration)
-			}
+			errs[i] = s.closed(ctx, start, l.duration)
 		})
 	}
 	wg.Wait()
 	for _, s := range used {
 		s.sample.lost = s.sent - len(s.sample.latencies) - s.wrong
 		if s.wrong > 0 {
-			s.sample.failed["wrong answer"] = s.wrong
+			s.sample.failed[wrongAnswer] = s.wrong
 		}
 		all.merge(s.sample)
 	}
@@ -105,7 +105,7 @@ type socket struct {
 	conn    *ipv4.PacketConn
 	queries [][]byte
 	start   time.Time
-	sentAt  [1 << 16]atomic.Int64 // by ID, ns since start; 0: no such query
+	sentAt  [1 << 16]int64 // by ID, ns since start; 0: no such query
 	sent    int
 	wrong   int // answers without an address
 	sample  *sample
@@ -138,7 +138,7 @@ func (s *socket) send(n int) error {
 		q := append(s.out[i].Buffers[0][:0], s.queries[(s.sent+i)%len(s.queries)]...)
 		binary.BigEndian.PutUint16(q, id)
 		s.out[i].Buffers[0] = q
-		s.sentAt[id].Store(now)
+		s.sentAt[id] = now
 	}
 	for done := 0; done < n; {
 		k, err := s.conn.WriteBatch(s.out[done:n], 0)
@@ -164,18 +164,25 @@ func (s *socket) receive() (int, error) {
 		if a = m.Buffers[0][:m.N]; len(a) < 12 {
 			continue
 		}
-		sent := s.sentAt[binary.BigEndian.Uint16(a)].Swap(0)
+		id := binary.BigEndian.Uint16(a)
+		sent := s.sentAt[id]
 		if sent == 0 {
 			continue // answered already
 		}
+		s.sentAt[id] = 0
 		answers++
-		if response, rcode, count := a[2]&0x80 != 0, a[3]&0xf, binary.BigEndian.Uint16(a[6:]); response && rcode == 0 && count > 0 {
+		if hasAnswer(a) {
 			s.sample.latencies = append(s.sample.latencies, time.Duration(now-sent))
 		} else {
 			s.wrong++
 		}
 	}
 	return answers, nil
+}
+
+// hasAnswer says whether a message is a response with answers and no error.
+func hasAnswer(m []byte) bool {
+	return m[2]&0x80 != 0 && m[3]&0xf == 0 && binary.BigEndian.Uint16(m[6:]) > 0
 }
 
 // closed keeps a window of queries under way. Where no answer comes in time, all
@@ -197,46 +204,13 @@ func (s *socket) closed(ctx context.Context, start time.Time, d time.Duration) e
 		}
 		n, err := s.receive()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			for i := range s.sentAt {
-				s.sentAt[i].Store(0)
-			}
+			clear(s.sentAt[:])
 			n = waiting
 		} else if err != nil {
 			return err
 		}
 		waiting -= n
 	}
-}
-
-// paced sends at a rate. Latency counts from when a query was really sent.
-func (s *socket) paced(ctx context.Context, start time.Time, d time.Duration, rate float64) error {
-	received := make(chan error, 1)
-	if err := s.udp.SetReadDeadline(start.Add(d + queryTimeout)); err != nil {
-		return err
-	}
-	go func() {
-		for {
-			if _, err := s.receive(); errors.Is(err, os.ErrDeadlineExceeded) {
-				received <- nil
-				return
-			} else if err != nil {
-				received <- err
-				return
-			}
-		}
-	}()
-	var err error
-	for elapsed := time.Since(start); elapsed < d && err == nil && ctx.Err() == nil; elapsed = time.Since(start) {
-		if due := int(elapsed.Seconds()*rate) - s.sent; due > 0 {
-			err = s.send(min(due, batch))
-			continue
-		}
-		time.Sleep(200 * time.Microsecond)
-	}
-	if ctx.Err() != nil {
-		err = errors.Join(err, s.udp.SetReadDeadline(time.Now()))
-	}
-	return errors.Join(err, <-received)
 }
 
 // dropped is how many datagrams the kernel has thrown away because the buffer of

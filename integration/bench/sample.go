@@ -25,7 +25,11 @@ type sample struct {
 	drops     int             // of those, by the server's full buffer
 	gap       time.Duration   // the longest in which nothing succeeded, where it is known
 	cpu       time.Duration   // of the server
+	own       time.Duration   // CPU time of this program
+	busy      float64         // share of the machine that was used
+	steal     float64         // share of the machine that its host gave to others
 	others    float64         // share of the machine that was neither the server's nor ours
+	late      time.Duration   // p99 of what a paced load was late with sending
 	sorted    bool
 }
 
@@ -40,7 +44,10 @@ func (s *sample) merge(o *sample) {
 		s.failed[r] += n
 	}
 	if total := s.elapsed + o.elapsed; total > 0 {
-		s.others = (s.others*s.elapsed.Seconds() + o.others*o.elapsed.Seconds()) / total.Seconds()
+		mean := func(a, b float64) float64 {
+			return (a*s.elapsed.Seconds() + b*o.elapsed.Seconds()) / total.Seconds()
+		}
+		s.others, s.busy, s.steal = mean(s.others, o.others), mean(s.busy, o.busy), mean(s.steal, o.steal)
 	}
 	s.elapsed += o.elapsed
 	s.lost += o.lost
@@ -48,6 +55,8 @@ func (s *sample) merge(o *sample) {
 	s.drops += o.drops
 	s.gap = max(s.gap, o.gap)
 	s.cpu += o.cpu
+	s.own += o.own
+	s.late = max(s.late, o.late)
 }
 
 // rate is of successful operations, a second.
@@ -110,15 +119,18 @@ func (b *bench) calm(ctx context.Context) {
 // the processors did.
 func (b *bench) measure(ctx context.Context, s *server, load func() (*sample, error)) (*sample, error) {
 	b.calm(ctx)
-	begin, server, own, machine := time.Now(), cpuOf(s.PID()), cpuOfSelf(), cpuOfMachine()
+	begin, server, own, machine, steal := time.Now(), cpuOf(s.PID()), cpuOfSelf(), cpuOfMachine(), stolen()
 	drops := dropped(s.port)
 	result, err := load()
 	if err != nil {
 		return nil, err
 	}
 	result.cpu = cpuOf(s.PID()) - server
-	others := cpuOfMachine() - machine - result.cpu - (cpuOfSelf() - own)
-	result.others = max(0, others.Seconds()/(time.Since(begin).Seconds()*float64(processors())))
+	result.own = cpuOfSelf() - own
+	all := time.Since(begin).Seconds() * float64(processors())
+	busy := cpuOfMachine() - machine
+	result.busy, result.steal = busy.Seconds()/all, (stolen()-steal).Seconds()/all
+	result.others = max(0, (busy-result.cpu-result.own).Seconds()/all)
 	result.drops = dropped(s.port) - drops
 	select {
 	case <-s.Done():
@@ -149,19 +161,24 @@ func parseStat(stat string) time.Duration {
 	return ticks(f[11], f[12])
 }
 
-// cpuOfMachine is the time that all processors were busy.
+// cpuOfMachine is the time that all processors were busy, or were taken away.
 func cpuOfMachine() time.Duration {
-	data, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0
-	}
-	line, _, _ := strings.Cut(string(data), "\n")
-	f := strings.Fields(line)
-	if len(f) < 9 {
-		return 0
-	}
+	f := machineTimes()
 	// user, nice, system; then idle and iowait; then irq, softirq and steal.
 	return ticks(f[1], f[2], f[3], f[6], f[7], f[8])
+}
+
+// stolen is the time in which the machine's host gave its processors to others.
+func stolen() time.Duration { return ticks(machineTimes()[8]) }
+
+// machineTimes is the first line of /proc/stat, as it is explained in proc(5).
+func machineTimes() []string {
+	data, _ := os.ReadFile("/proc/stat") // without it, all is 0
+	line, _, _ := strings.Cut(string(data), "\n")
+	if f := strings.Fields(line); len(f) >= 9 {
+		return f
+	}
+	return slices.Repeat([]string{"0"}, 9)
 }
 
 func cpuOfSelf() time.Duration {

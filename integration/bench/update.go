@@ -32,8 +32,30 @@ type updateLoad struct {
 	clients  int
 	prefix   string // of the names; none may be used twice
 	duration time.Duration
-	limit    int     // of updates
-	rate     float64 // of all clients, a second; 0: as fast as answers come
+	limit    int       // of updates
+	rate     float64   // of all clients, a second; 0: as fast as answers come
+	requests []request // of a prepared load
+}
+
+// A request is a signed UPDATE.
+type request struct {
+	id   uint16
+	wire []byte
+	mac  string
+}
+
+// prepare signs all updates of a load with a rate, so that the load takes no time
+// for that from the server whose answers to others are measured.
+func (l *updateLoad) prepare() error {
+	l.limit = min(l.limit, int(l.rate*l.duration.Seconds()))
+	for n := range l.limit {
+		r, err := l.request(n)
+		if err != nil {
+			return err
+		}
+		l.requests = append(l.requests, r)
+	}
+	return nil
 }
 
 // run sends updates until the duration or the limit is reached.
@@ -120,26 +142,32 @@ func (c *updateClient) close() {
 	}
 }
 
-// message is the UPDATE that adds the n-th name: the first step of RFC 4703
+// request is the UPDATE that adds the n-th name: the first step of RFC 4703
 // section 5.3.1, which succeeds only if the name is not in use.
-func (c *updateClient) message(n int) *dns.Msg {
-	name := fmt.Sprintf("%s-%07d.%s", c.load.prefix, n, c.load.zone)
+//
+// It is signed here and not by the connection: dns.Conn would take the MAC of one
+// request into the signature of the next, as is right within one answer only, and
+// servers refuse that.
+func (l *updateLoad) request(n int) (request, error) {
+	if n < len(l.requests) {
+		return l.requests[n], nil
+	}
+	name := fmt.Sprintf("%s-%07d.%s", l.prefix, n, l.zone)
 	header := func(t uint16) dns.RR_Header {
 		return dns.RR_Header{Name: name, Rrtype: t, Class: dns.ClassINET, Ttl: 300}
 	}
 	a := &dns.A{Hdr: header(dns.TypeA), A: address(n).AsSlice()}
-	m := new(dns.Msg).SetUpdate(c.load.zone)
+	m := new(dns.Msg).SetUpdate(l.zone)
 	m.NameNotUsed([]dns.RR{a})
 	m.Insert([]dns.RR{a, &dns.DHCID{Hdr: header(dns.TypeDHCID), Digest: dhcid(name)}})
-	return m.SetTsig(keyName, dns.HmacSHA256, 300, time.Now().Unix())
+	m.SetTsig(keyName, dns.HmacSHA256, 300, time.Now().Unix())
+	wire, mac, err := dns.TsigGenerate(m, secret, "", false)
+	return request{m.Id, wire, mac}, err
 }
 
-// update adds the n-th name. It is signed here and not by the connection:
-// dns.Conn would take the MAC of one request into the signature of the next, as
-// is right within one answer only, and servers refuse that.
+// update adds the n-th name.
 func (c *updateClient) update(n int) (err error) {
-	m := c.message(n)
-	request, mac, err := dns.TsigGenerate(m, secret, "", false)
+	r, err := c.load.request(n)
 	if err != nil {
 		return err
 	}
@@ -151,7 +179,7 @@ func (c *updateClient) update(n int) (err error) {
 	if err := c.connect(); err != nil {
 		return err
 	}
-	answer, again, err := c.exchange(request, m.Id)
+	answer, again, err := c.exchange(r.wire, r.id)
 	if err != nil {
 		return err
 	}
@@ -165,7 +193,7 @@ func (c *updateClient) update(n int) (err error) {
 	case !c.verified:
 		// Once: the time that it takes is the server's.
 		c.verified = true
-		return dns.TsigVerify(answer, secret, mac, false)
+		return dns.TsigVerify(answer, secret, r.mac, false)
 	}
 	return nil
 }
