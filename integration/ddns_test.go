@@ -157,10 +157,10 @@ func (n *nameServers) leased(ctx context.Context) ([]string, error) {
 	return want, nil
 }
 
-// shown is what both zones hold beside their SOA and NS records and the names of the name server.
-func (n *nameServers) shown() ([]string, error) {
+// shown is what both zones, and others, hold beside their SOA and NS records and the names of the name server.
+func (n *nameServers) shown(others ...string) ([]string, error) {
 	var got []string
-	for _, zone := range []string{"imaging.example.org.", "2.0.192.in-addr.arpa."} {
+	for _, zone := range append([]string{"imaging.example.org.", "2.0.192.in-addr.arpa."}, others...) {
 		m := new(dns.Msg).SetAxfr(zone)
 		envelopes, err := (&dns.Transfer{DialTimeout: patience, ReadTimeout: patience}).In(m, n.at.String())
 		if err != nil {
