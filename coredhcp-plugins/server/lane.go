@@ -2,7 +2,7 @@ package server
 
 import (
 	"context"
-	"net/netip"
+	"net"
 	"runtime/debug"
 	"time"
 
@@ -43,7 +43,7 @@ func (l *lane) work(ctx context.Context, r *received) {
 	}()
 	req, err := decode(r.packet)
 	if err != nil {
-		s.malformed(r.from, err)
+		s.malformed(r, err)
 		return
 	}
 	if !r.again {
@@ -138,7 +138,17 @@ func (s *Server) overflowed() {
 	s.lines.overflow.Log(s.log.Warn, "too many requests wait, dropping the newest")
 }
 
-func (s *Server) malformed(from netip.AddrPort, err error) {
+// malformed counts and logs a packet that is no request. A sender without an address
+// is found by its hardware address, which the packet gives if it is not too short.
+func (s *Server) malformed(r *received, err error) {
 	s.metrics.malformed.Inc()
-	s.lines.malformed.Log(s.log.Warn, "malformed packet dropped", "from", from, "error", err)
+	var name string
+	if i, _, ok := s.interfaces.byIndex(r.iface); ok {
+		name = i.name
+	}
+	var client net.HardwareAddr
+	if len(r.packet) >= offServerName {
+		client = r.packet[offHardware : offHardware+min(int(r.packet[offHardwareLength]), maxHardwareLength)]
+	}
+	s.lines.malformed.Log(s.log.Warn, "malformed packet dropped", "from", r.from, "interface", name, "client", client.String(), "error", err)
 }

@@ -355,16 +355,16 @@ func (r *reader) work(ctx context.Context) (more bool) {
 func (r *reader) take(l *listener, in *inbox, i int, at time.Time) {
 	s, m := r.server, &in.all[i]
 	p := received{from: in.from(i), listener: l, at: at}
-	if m.header.Flags&unix.MSG_TRUNC != 0 {
-		s.malformed(p.from, errOversized)
-		return
-	}
 	if to, iface, ok := in.controls[i].arrived(int(m.header.Controllen)); ok {
 		p.to, p.iface = to, iface
 	}
 	if l.iface != nil {
 		// Where interfaces are enslaved to others, the packet may name another.
 		p.iface = l.iface.index
+	}
+	if m.header.Flags&unix.MSG_TRUNC != 0 {
+		s.malformed(&p, errOversized)
+		return
 	}
 	p.packet = bytes.Clone(in.octets[i][:m.octets])
 	push := r.queue.push

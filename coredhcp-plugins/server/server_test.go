@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -170,6 +171,30 @@ func TestHostilePackets(t *testing.T) {
 	expectMetrics(t, s, map[string]float64{
 		`malformed_total`: 23, `received_total{type="discover"}`: 2, `panicked_total`: 1, `sent_total{type="offer"}`: 1, `answer_seconds_count`: 1,
 	})
+}
+
+// TestMalformedLine wants the sender of a malformed packet to be told in a way that
+// leads to it: without an address it is 0.0.0.0 as every other.
+func TestMalformedLine(t *testing.T) {
+	s := newServer(t, loopback(registerFake(&fake{})+":"))
+	var out bytes.Buffer
+	s.log = slog.New(slog.NewTextHandler(&out, nil))
+	s.interfaces.list = func() ([]*netInterface, error) { return []*netInterface{{index: 7, name: "eth7"}}, nil }
+	packet := raw(53, 1, 1, 12)
+	lane := s.newLane()
+	for _, p := range [][]byte{packet, packet[:100], packet[:20]} {
+		lane.work(t.Context(), &received{packet: p, from: netip.MustParseAddrPort("0.0.0.0:68"), iface: 7, at: time.Now()})
+	}
+	lines := strings.Split(out.String(), "\n")
+	for i, want := range []string{
+		"from=0.0.0.0:68 interface=eth7 client=00:00:5e:00:53:01 error=",
+		"from=0.0.0.0:68 interface=eth7 client=00:00:5e:00:53:01 error=",
+		`from=0.0.0.0:68 interface=eth7 client="" error=`,
+	} {
+		if !strings.Contains(lines[i], want) {
+			t.Errorf("line %s\nwant %s", lines[i], want)
+		}
+	}
 }
 
 // TestManySubOptions has a relay tell as many sub-options as a packet holds: all of
