@@ -12,9 +12,10 @@ import (
 // maps of pointers it took four times as long.
 type table struct {
 	chunks   []*[chunk]binding
-	made     number   // the last that was given
-	spare    []number // of bindings that were taken back
-	byAddr   map[[16]byte]number
+	made     number              // the last that was given
+	spare    []number            // of bindings that were taken back
+	blocks   map[[16]byte]*block // those that are entered, by the first address of their block
+	entered  int
 	byClient map[uint64]number // by hash of the machine of a Key: the first of a chain, which other clients with that hash are part of
 	seed     maphash.Seed
 	bits     uint64 // of a hash that count: all, but in tests
@@ -26,8 +27,20 @@ type number uint32
 // chunk is how many bindings are made at once: as many as fill some pages.
 const chunk = 1024
 
+// block is the bindings of addresses side by side, by the end of the address. New clients get addresses side by side, so that
+// what is looked at for one is at hand for the next; a map of a million addresses is out of reach of the processor's caches.
+type block [64]number
+
+// place is where the binding of an address is: its block, and which of it.
+func place(a netip.Addr) (first [16]byte, i int) {
+	first = a.As16()
+	i = int(first[15]) % len(block{})
+	first[15] -= byte(i)
+	return first, i
+}
+
 func newTable() table {
-	return table{byAddr: map[[16]byte]number{}, byClient: map[uint64]number{}, seed: maphash.MakeSeed(), bits: math.MaxUint64}
+	return table{blocks: map[[16]byte]*block{}, byClient: map[uint64]number{}, seed: maphash.MakeSeed(), bits: math.MaxUint64}
 }
 
 // get is the binding of a number, nil of 0.
@@ -41,14 +54,17 @@ func (t *table) get(n number) *binding {
 
 // at is the binding of an address, nil if there is none.
 func (t *table) at(a netip.Addr) *binding {
-	if b := t.get(t.byAddr[a.As16()]); b != nil && b.addr == a {
-		return b
+	first, i := place(a)
+	if k := t.blocks[first]; k != nil {
+		if b := t.get(k[i]); b != nil && b.addr == a {
+			return b
+		}
 	}
 	return nil
 }
 
 // len is how many addresses have a binding.
-func (t *table) len() int { return len(t.byAddr) }
+func (t *table) len() int { return t.entered }
 
 // each is all bindings in the order of their numbers, which after a start is that of the addresses. Of those that are made
 // meanwhile it may have some.
@@ -79,10 +95,23 @@ func (t *table) add(a netip.Addr) *binding {
 	return b
 }
 
-func (t *table) enter(b *binding) { t.byAddr[b.addr.As16()] = b.n }
+func (t *table) enter(b *binding) {
+	first, i := place(b.addr)
+	k := t.blocks[first]
+	if k == nil {
+		k = new(block)
+		t.blocks[first] = k
+	}
+	k[i] = b.n
+	t.entered++
+}
 
 // leave is the opposite of enter.
-func (t *table) leave(b *binding) { delete(t.byAddr, b.addr.As16()) }
+func (t *table) leave(b *binding) {
+	first, i := place(b.addr)
+	t.blocks[first][i] = 0
+	t.entered--
+}
 
 // remove takes back a binding that nothing refers to any more.
 func (t *table) remove(b *binding) {
@@ -90,10 +119,8 @@ func (t *table) remove(b *binding) {
 	b.n = 0
 }
 
-// reserve makes the maps as large as they will be: growing them takes as long as reading the disk.
-func (t *table) reserve() {
-	t.byAddr, t.byClient = make(map[[16]byte]number, t.made), make(map[uint64]number, t.made)
-}
+// reserve makes the map of clients as large as it will be: growing it takes as long as reading the disk.
+func (t *table) reserve() { t.byClient = make(map[uint64]number, t.made) }
 
 // first is the binding that the client with a Key got last, nil if it has none.
 func (t *table) first(key []byte) *binding {
