@@ -17,16 +17,19 @@ var unknownClient = Client{Identifier: "\x00unknown"}
 
 // importedIdentifier begins the client identifier that stands for those which another server did not keep; the hardware type and address
 // follow. No client sends it: of type 0 there is no such text.
-const importedIdentifier = "\x00imported\x00"
+const (
+	importedIdentifier = "\x00imported\x00"
+	importedKey        = string(rune(byIdentifier)) + importedIdentifier // begins the Key of such a client
+)
 
 // asImported has a client that nobody knows by its key be the one whose lease was imported by its hardware address alone: whatever
 // identifier it sends, it is that client from its next request on. Caller holds mu.
 func (m *Manager) asImported(w *asker) {
-	if w.Client.HardwareAddr == "" {
+	if w.Client.HardwareAddr == "" || !m.bindings.imported {
 		return
 	}
-	var buf [1 + len(importedIdentifier) + 1 + maxHardware]byte
-	key := append(append(buf[:0], byIdentifier), importedIdentifier...)
+	var buf [len(importedKey) + 1 + maxHardware]byte
+	key := append(buf[:0], importedKey...)
 	key = append(append(key, w.Client.HardwareType), w.Client.HardwareAddr...)
 	if m.bindings.first(key) != nil {
 		w.key = append(w.keyBuf[:0], key...)

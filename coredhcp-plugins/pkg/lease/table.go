@@ -5,6 +5,7 @@ import (
 	"iter"
 	"math"
 	"net/netip"
+	"strings"
 )
 
 // table is all bindings. They are numbered, and what finds them, by address, by client or by their end, knows their numbers: the
@@ -17,6 +18,7 @@ type table struct {
 	blocks   map[[16]byte]*block // those that are entered, by the first address of their block
 	entered  int
 	byClient map[uint64]number // by hash of the machine of a Key: the first of a chain, which other clients with that hash are part of
+	imported bool              // a client was linked that importedIdentifier stands for
 	seed     maphash.Seed
 	bits     uint64 // of a hash that count: all, but in tests
 }
@@ -147,6 +149,7 @@ func (t *table) chain(p packed) *binding { return t.get(t.byClient[t.hash(p)]) }
 
 // link puts a binding at the head of its client's chain.
 func (t *table) link(b *binding) {
+	t.imported = t.imported || strings.HasPrefix(b.client.key(), importedKey)
 	hash := t.hash(b.client)
 	b.sibling, t.byClient[hash] = t.byClient[hash], b.n
 }
