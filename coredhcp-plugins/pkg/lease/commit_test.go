@@ -540,7 +540,3 @@ func TestContextEnded(t *testing.T) {
 		t.Error("a lease was made")
 	}
 }
-
-func numberedAddr(n int) netip.Addr {
-	return netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
-}
