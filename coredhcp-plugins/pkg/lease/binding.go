@@ -34,6 +34,7 @@ type binding struct {
 	record
 	n       number // of the binding itself; 0: it was taken back
 	sibling number // the next binding of the same client
+	cousin  number // the next of the same machine's
 	heap    int32  // index in Manager.ends, -1 if it is not there
 	side    bool   // see Manager.side
 	shown   uint16 // hours after Open when DNS was last known to show the name

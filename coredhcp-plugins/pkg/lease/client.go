@@ -23,20 +23,14 @@ func (c Client) appendKey(b []byte) []byte {
 	return append(append(b, byHardware, c.HardwareType), c.HardwareAddr...)
 }
 
-// knownBy is what of a Key tells the client in DNS (RFC 4701 section 3.3): an identifier of RFC 4361 counts without the
-// network interface that it is for, so that all of a machine's have one name.
-func knownBy[K string | []byte](key K) K {
+// machine is what DNS knows a client by that has an identifier of RFC 4361 (RFC 4701 section 3.3): the DUID without the network
+// interface, so that all of a machine's have one name; "" of any other client.
+func (p packed) machine() string {
 	const duid, before = 255, 6 // the octet for the kind of key, the identifier's type, the interface
-	if len(key) > before && key[0] == byIdentifier && key[1] == duid {
+	if key := p.key(); len(key) > before && key[0] == byIdentifier && key[1] == duid {
 		return key[before:]
 	}
-	return key
-}
-
-// sameMachine says whether DNS takes two clients for one.
-func sameMachine(p, q packed) bool {
-	a, b := p.key(), q.key()
-	return a == b || a[0] == byIdentifier && b[0] == byIdentifier && len(knownBy(a)) < len(a) && len(knownBy(b)) < len(b) && knownBy(a) == knownBy(b)
+	return ""
 }
 
 // String is the client as logs show it: its hardware address, and its client identifier in hexadecimal.

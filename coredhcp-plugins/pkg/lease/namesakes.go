@@ -8,7 +8,7 @@ import "slices"
 // the others are superseded: unpublished, and in the queue for DNS only until their addresses have lost the name too, since a
 // pointer names only what is there (RFC 4703 section 5.4). When the one that is shown ends, the next takes its place.
 
-// maxShared bounds the leases of one name that strangers choose, so that looking at them all costs little.
+// maxShared bounds the leases of one name, or one machine, that strangers choose, so that looking at them all costs little.
 const maxShared = 64
 
 // sharedName is the name of a binding if it goes to whoever comes last, and is no device's; else "". Caller holds mu.
@@ -59,8 +59,8 @@ func (m *Manager) namesakes(b *binding) []*binding {
 			}
 		}
 	} else {
-		for o := m.bindings.chain(b.client); o != nil; o = m.bindings.get(o.sibling) {
-			if o != b && o.state == Active && !o.owned && o.name == b.name && sameMachine(o.client, b.client) && m.wanted(o)&Forward != 0 {
+		for o := range m.bindings.kin(b) {
+			if o.state == Active && !o.owned && o.name == b.name && m.wanted(o)&Forward != 0 {
 				list = append(list, o)
 			}
 		}

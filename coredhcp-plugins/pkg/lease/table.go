@@ -17,7 +17,8 @@ type table struct {
 	spare    []number            // of bindings that were taken back
 	blocks   map[[16]byte]*block // those that are entered, by the first address of their block
 	entered  int
-	byClient map[uint64]number // by hash of the machine of a Key: the first of a chain, which other clients with that hash are part of
+	byClient map[uint64]number // by hash of Key: the first of a chain, which other clients with that hash are part of
+	machines map[uint64]number // by hash of the machine, of those that have one: the first of a chain of at most maxShared
 	imported bool              // a client was linked that importedIdentifier stands for
 	seed     maphash.Seed
 	bits     uint64 // of a hash that count: all, but in tests
@@ -42,7 +43,7 @@ func place(a netip.Addr) (first [16]byte, i int) {
 }
 
 func newTable() table {
-	return table{blocks: map[[16]byte]*block{}, byClient: map[uint64]number{}, seed: maphash.MakeSeed(), bits: math.MaxUint64}
+	return table{blocks: map[[16]byte]*block{}, byClient: map[uint64]number{}, machines: map[uint64]number{}, seed: maphash.MakeSeed(), bits: math.MaxUint64}
 }
 
 // get is the binding of a number, nil of 0.
@@ -126,7 +127,7 @@ func (t *table) reserve() { t.byClient = make(map[uint64]number, t.made) }
 
 // first is the binding that the client with a Key got last, nil if it has none.
 func (t *table) first(key []byte) *binding {
-	b := t.get(t.byClient[maphash.Bytes(t.seed, knownBy(key))&t.bits])
+	b := t.get(t.byClient[maphash.Bytes(t.seed, key)&t.bits])
 	for b != nil && b.client.key() != string(key) {
 		b = t.get(b.sibling)
 	}
@@ -142,20 +143,19 @@ func (t *table) next(b *binding) *binding {
 	return o
 }
 
-func (t *table) hash(p packed) uint64 { return maphash.String(t.seed, knownBy(p.key())) & t.bits }
-
-// chain is the first of the bindings that those of the client's machine are among; sibling leads to the others.
-func (t *table) chain(p packed) *binding { return t.get(t.byClient[t.hash(p)]) }
+func (t *table) hash(p packed) uint64 { return maphash.String(t.seed, p.key()) & t.bits }
 
 // link puts a binding at the head of its client's chain.
 func (t *table) link(b *binding) {
 	t.imported = t.imported || strings.HasPrefix(b.client.key(), importedKey)
 	hash := t.hash(b.client)
 	b.sibling, t.byClient[hash] = t.byClient[hash], b.n
+	t.join(b)
 }
 
 // unlink takes a binding out of its client's chain.
 func (t *table) unlink(b *binding) {
+	t.part(b)
 	hash := t.hash(b.client)
 	switch first := t.byClient[hash]; {
 	case first != b.n:
@@ -170,4 +170,64 @@ func (t *table) unlink(b *binding) {
 		delete(t.byClient, hash)
 	}
 	b.sibling = 0
+}
+
+// kin is the other bindings whose client is, in DNS, the same as that of b.
+func (t *table) kin(b *binding) iter.Seq[*binding] {
+	return func(yield func(*binding) bool) {
+		machine := b.client.machine()
+		if machine == "" {
+			for o := t.first([]byte(b.client.key())); o != nil; o = t.next(o) {
+				if o != b && !yield(o) {
+					return
+				}
+			}
+			return
+		}
+		for o := t.get(t.machines[t.hashMachine(machine)]); o != nil; o = t.get(o.cousin) {
+			if o != b && o.client.machine() == machine && !yield(o) {
+				return
+			}
+		}
+	}
+}
+
+func (t *table) hashMachine(machine string) uint64 { return maphash.String(t.seed, machine) & t.bits }
+
+// join puts a binding into its machine's chain, unless that is full: who makes up network interfaces shall not have every
+// lease of theirs looked at for each.
+func (t *table) join(b *binding) {
+	machine := b.client.machine()
+	if machine == "" {
+		return
+	}
+	hash, n := t.hashMachine(machine), 0
+	for o := t.get(t.machines[hash]); o != nil; o = t.get(o.cousin) {
+		if n++; n == maxShared {
+			return
+		}
+	}
+	b.cousin, t.machines[hash] = t.machines[hash], b.n
+}
+
+// part takes a binding out of its machine's chain, if it is there.
+func (t *table) part(b *binding) {
+	machine := b.client.machine()
+	if machine == "" {
+		return
+	}
+	hash := t.hashMachine(machine)
+	if t.machines[hash] == b.n {
+		if t.machines[hash] = b.cousin; b.cousin == 0 {
+			delete(t.machines, hash)
+		}
+		b.cousin = 0
+		return
+	}
+	for o := t.get(t.machines[hash]); o != nil; o = t.get(o.cousin) {
+		if o.cousin == b.n {
+			o.cousin, b.cousin = b.cousin, 0
+			return
+		}
+	}
 }

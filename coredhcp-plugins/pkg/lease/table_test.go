@@ -1,6 +1,8 @@
 package lease
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -59,4 +61,71 @@ func TestTable(t *testing.T) {
 	if len(table.byClient) > 8 || len(all) < 500 {
 		t.Errorf("%d chains of %d bindings", len(table.byClient), len(all))
 	}
+}
+
+// TestKin holds the bindings of one machine against the plainest there is, while they come and go, and has one machine make up
+// more network interfaces than are looked at.
+func TestKin(t *testing.T) {
+	inserted := func(table *table, i int, identifier string) *binding {
+		b := table.add(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
+		c := numbered(i)
+		c.Identifier = identifier
+		b.client = pack(c)
+		table.enter(b)
+		table.link(b)
+		return b
+	}
+	kin := func(table *table, b *binding) map[*binding]bool {
+		found := map[*binding]bool{}
+		for o := range table.kin(b) {
+			found[o] = true
+		}
+		return found
+	}
+	t.Run("come and go", func(t *testing.T) {
+		r, table := newRand(t), newTable()
+		all, among := map[int]*binding{}, map[int]string{} // by address; what their client is known by
+		for range 5000 {
+			i := r.IntN(200)
+			if b := all[i]; b != nil {
+				table.unlink(b)
+				table.leave(b)
+				table.remove(b)
+				delete(all, i)
+				continue
+			}
+			machine, netif := string(rune('a'+r.IntN(8))), string(rune('0'+r.IntN(3)))
+			switch r.IntN(3) {
+			case 0: // not by RFC 4361: each is a client of its own
+				all[i], among[i] = inserted(&table, i, "\x01"+machine), "\x01"+machine
+			default:
+				all[i], among[i] = inserted(&table, i, "\xff\x00\x00\x00"+netif+"\x00\x04"+machine), machine
+			}
+			want := map[*binding]bool{}
+			for j, o := range all {
+				if j != i && among[j] == among[i] {
+					want[o] = true
+				}
+			}
+			if got := kin(&table, all[i]); !maps.Equal(got, want) {
+				t.Fatalf("%d of %q, want %d", len(got), among[i], len(want))
+			}
+		}
+	})
+	t.Run("made up", func(t *testing.T) {
+		table := newTable()
+		var all []*binding
+		for i := range 1000 {
+			all = append(all, inserted(&table, i, fmt.Sprintf("\xff%04d\x00\x04duid", i)))
+		}
+		if n := len(kin(&table, all[999])); n != maxShared {
+			t.Errorf("%d are looked at, want %d", n, maxShared)
+		}
+		for _, b := range all {
+			table.unlink(b)
+		}
+		if len(table.machines) != 0 {
+			t.Errorf("%d machines are left", len(table.machines))
+		}
+	})
 }
