@@ -85,11 +85,14 @@ func (f *fixture) check() {
 	if owned != 0 || declined != 0 || !maps.Equal(chosen, f.chosen) {
 		f.Fatalf("indexes: %d owned, %d declined, removals %v, counted %v", owned, declined, chosen, f.chosen)
 	}
-	for hash, n := range f.bindings.byClient {
-		for b := f.bindings.get(n); b != nil; b = f.bindings.get(b.sibling) {
-			known--
-			if f.bindings.hash(b.client) != hash || !b.known() || f.bindings.at(b.addr) != b {
-				f.Fatalf("%+v in the chain of %x", b, hash)
+	for i := range f.bindings.byClient {
+		for _, place := range f.bindings.byClient[i].places {
+			hash := uint32(place >> 32)
+			for b := f.bindings.get(number(place)); b != nil; b = f.bindings.get(b.sibling) {
+				known--
+				if f.bindings.hash(b.client) != hash || !b.known() || f.bindings.at(b.addr) != b {
+					f.Fatalf("%+v in the chain of %x", b, hash)
+				}
 			}
 		}
 	}

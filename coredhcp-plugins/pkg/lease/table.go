@@ -17,11 +17,11 @@ type table struct {
 	spare    []number            // of bindings that were taken back
 	blocks   map[[16]byte]*block // those that are entered, by the first address of their block
 	entered  int
-	byClient map[uint64]number // by hash of Key: the first of a chain, which other clients with that hash are part of
-	machines map[uint64]number // by hash of the machine, of those that have one: the first of a chain of at most maxShared
+	byClient [256]heads        // by the first octet and the rest of the hash of Key: the first of a chain, which other clients with that hash are part of
+	machines map[uint32]number // by hash of the machine, of those that have one: the first of a chain of at most maxShared
 	imported bool              // a client was linked that importedIdentifier stands for
 	seed     maphash.Seed
-	bits     uint64 // of a hash that count: all, but in tests
+	bits     uint32 // of a hash that count: all, but in tests
 }
 
 // number is which of the bindings; 0 is none.
@@ -43,7 +43,7 @@ func place(a netip.Addr) (first [16]byte, i int) {
 }
 
 func newTable() table {
-	return table{blocks: map[[16]byte]*block{}, byClient: map[uint64]number{}, machines: map[uint64]number{}, seed: maphash.MakeSeed(), bits: math.MaxUint64}
+	return table{blocks: map[[16]byte]*block{}, machines: map[uint32]number{}, seed: maphash.MakeSeed(), bits: math.MaxUint32}
 }
 
 // get is the binding of a number, nil of 0.
@@ -122,12 +122,20 @@ func (t *table) remove(b *binding) {
 	b.n = 0
 }
 
-// reserve makes the map of clients as large as it will be: growing it takes as long as reading the disk.
-func (t *table) reserve() { t.byClient = make(map[uint64]number, t.made) }
+// reserve makes the tables of clients as large as they will be: growing them takes as long as reading the disk.
+func (t *table) reserve() {
+	for i := range t.byClient {
+		t.byClient[i].reserve(int(t.made) / len(t.byClient))
+	}
+}
+
+// heads are those that a hash is among. They are in many parts, lest a client wait while the whole of a million is moved.
+func (t *table) heads(hash uint32) *heads { return &t.byClient[hash>>24] }
 
 // first is the binding that the client with a Key got last, nil if it has none.
 func (t *table) first(key []byte) *binding {
-	b := t.get(t.byClient[maphash.Bytes(t.seed, key)&t.bits])
+	h := uint32(maphash.Bytes(t.seed, key)) & t.bits
+	b := t.get(t.heads(h).get(h))
 	for b != nil && b.client.key() != string(key) {
 		b = t.get(b.sibling)
 	}
@@ -143,13 +151,15 @@ func (t *table) next(b *binding) *binding {
 	return o
 }
 
-func (t *table) hash(p packed) uint64 { return maphash.String(t.seed, p.key()) & t.bits }
+func (t *table) hash(p packed) uint32 { return uint32(maphash.String(t.seed, p.key())) & t.bits }
 
 // link puts a binding at the head of its client's chain.
 func (t *table) link(b *binding) {
 	t.imported = t.imported || strings.HasPrefix(b.client.key(), importedKey)
 	hash := t.hash(b.client)
-	b.sibling, t.byClient[hash] = t.byClient[hash], b.n
+	heads := t.heads(hash)
+	b.sibling = heads.get(hash)
+	heads.set(hash, b.n)
 	t.join(b)
 }
 
@@ -157,7 +167,8 @@ func (t *table) link(b *binding) {
 func (t *table) unlink(b *binding) {
 	t.part(b)
 	hash := t.hash(b.client)
-	switch first := t.byClient[hash]; {
+	heads := t.heads(hash)
+	switch first := heads.get(hash); {
 	case first != b.n:
 		o := t.get(first)
 		for o.sibling != b.n {
@@ -165,9 +176,9 @@ func (t *table) unlink(b *binding) {
 		}
 		o.sibling = b.sibling
 	case b.sibling != 0:
-		t.byClient[hash] = b.sibling
+		heads.set(hash, b.sibling)
 	default:
-		delete(t.byClient, hash)
+		heads.remove(hash)
 	}
 	b.sibling = 0
 }
@@ -192,7 +203,9 @@ func (t *table) kin(b *binding) iter.Seq[*binding] {
 	}
 }
 
-func (t *table) hashMachine(machine string) uint64 { return maphash.String(t.seed, machine) & t.bits }
+func (t *table) hashMachine(machine string) uint32 {
+	return uint32(maphash.String(t.seed, machine)) & t.bits
+}
 
 // join puts a binding into its machine's chain, unless that is full: who makes up network interfaces shall not have every
 // lease of theirs looked at for each.
