@@ -124,10 +124,10 @@ func TestLostQueries(t *testing.T) {
 }
 
 // A prepared load has signed as many updates as its rate needs, each of another name.
-func TestPrepare(t *testing.T) {
+func TestPrepared(t *testing.T) {
 	t.Parallel()
-	l := updateLoad{zone: zoneName, prefix: "u", duration: 2 * time.Second, limit: 100, rate: 10}
-	if err := l.prepare(); err != nil {
+	l, err := updateLoad{zone: zoneName, prefix: "u", duration: 2 * time.Second, limit: 100, rate: 10}.prepared()
+	if err != nil {
 		t.Fatal(err)
 	}
 	if l.limit != 20 || len(l.requests) != 20 {
@@ -152,6 +152,28 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
+// What others have disturbed is measured again, but not for ever.
+func TestQuietly(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		others []float64 // by try
+		wait   time.Duration
+		want   float64
+	}{
+		{[]float64{.01}, time.Second, .01},
+		{[]float64{.3, .02}, time.Second, .02},
+		{[]float64{.3, .2, .1}, time.Second, .1},
+		{[]float64{.3}, 0, .3},
+	} {
+		got, err := quietly(&bench{options: options{wait: tt.wait}}, func(try int) (*sample, error) {
+			return &sample{others: tt.others[try]}, nil
+		})
+		if err != nil || got.others != tt.want {
+			t.Errorf("%v: %+v %v", tt.others, got, err)
+		}
+	}
+}
+
 func TestArrival(t *testing.T) {
 	t.Parallel()
 	control := make([]byte, unix.CmsgSpace(16))
@@ -168,6 +190,18 @@ func TestArrival(t *testing.T) {
 		if _, err := arrival(control); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+func TestRatio(t *testing.T) {
+	t.Parallel()
+	var m mixture
+	for i := range 8 {
+		m.idle = append(m.idle, &sample{latencies: []time.Duration{10}})
+		m.beside = append(m.beside, &sample{latencies: []time.Duration{time.Duration(10 * (i + 1))}})
+	}
+	if got, want := m.ratio("at most 2"), "x 5.00 (goal at most 2), half of the windows 3.00-7.00"; got != want {
+		t.Errorf("%q, expected %q", got, want)
 	}
 }
 

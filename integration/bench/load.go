@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -206,6 +207,17 @@ func parseDNSPerf(out []byte) (*sample, error) {
 // mixedUpdates is the rate of updates, a second, beside queries.
 const mixedUpdates = 1000
 
+// mixedWindow is how long the mixed load is measured at a time: many short times,
+// with updates and without in turn, so that what else the machine does hits both
+// alike.
+const mixedWindow = time.Second
+
+// A mixture is what was measured of one server in windows.
+type mixture struct {
+	idle, beside []*sample // queries, without updates and with
+	updates      *sample
+}
+
 // mixed measures queries at half of what is possible, without updates and with.
 // What part of a longer tail is the machine's, which the load shares with the
 // server, tell `file` at the same rate, without updates, and BIND, with them.
@@ -216,70 +228,131 @@ func (b *bench) mixed(ctx context.Context) error {
 		return err
 	}
 	defer killAll(servers)
-	load := queryLoad{queries: queries, duration: b.duration}
-	ask := func(s *server) (*sample, error) {
-		load.to = s.address
-		return b.measure(ctx, s, func() (*sample, error) { return load.run(ctx) })
-	}
-	peak, err := ask(servers[0])
+	peak, err := b.measure(ctx, servers[0], func() (*sample, error) {
+		return queryLoad{to: servers[0].address, queries: queries, duration: b.duration}.run(ctx)
+	})
 	if err != nil {
 		return err
 	}
-	load.rate = peak.rate() / 2
-	idle, beside, updates := map[string]*sample{}, map[string]*sample{}, map[string]*sample{}
+	load := queryLoad{queries: queries, duration: min(mixedWindow, b.duration), rate: peak.rate() / 2}
+	found := map[string]*mixture{}
 	for _, s := range servers {
-		idle[s.name], beside[s.name], updates[s.name] = newSample(), newSample(), newSample()
+		found[s.name] = &mixture{updates: newSample()}
 	}
-	for round := range b.rounds {
+	windows := max(1, int(time.Duration(b.rounds)*b.duration/load.duration))
+	for n := range windows {
 		for _, s := range servers {
-			got, err := ask(s)
-			if err != nil {
-				return err
-			}
-			idle[s.name].merge(got)
-			if s.name == file.name {
-				continue
-			}
-			got, err = b.measure(ctx, s, func() (*sample, error) {
-				var wg sync.WaitGroup
-				wg.Go(func() {
-					updates[s.name].merge(updateLoad{
-						to: s.address, zone: zoneName, network: "udp", clients: 64, prefix: fmt.Sprintf("m%d", round),
-						duration: b.duration, limit: maxUpdates, rate: mixedUpdates,
-					}.run(ctx))
-				})
-				defer wg.Wait()
-				return load.run(ctx)
+			load.to = s.address
+			m := found[s.name]
+			idle, err := quietly(b, func(int) (*sample, error) {
+				return b.measure(ctx, s, func() (*sample, error) { return load.run(ctx) })
 			})
 			if err != nil {
 				return err
 			}
-			beside[s.name].merge(got)
+			m.idle = append(m.idle, idle)
+			if s.name == file.name {
+				continue
+			}
+			var updated *sample
+			beside, err := quietly(b, func(try int) (*sample, error) {
+				updates, err := updateLoad{
+					to: s.address, zone: zoneName, network: "udp", clients: 64, prefix: fmt.Sprintf("m%d-%d", n, try),
+					duration: load.duration, limit: maxUpdates, rate: mixedUpdates,
+				}.prepared()
+				if err != nil {
+					return nil, err
+				}
+				return b.measure(ctx, s, func() (*sample, error) {
+					var wg sync.WaitGroup
+					wg.Go(func() { updated = updates.run(ctx) })
+					defer wg.Wait()
+					return load.run(ctx)
+				})
+			})
+			if err != nil {
+				return err
+			}
+			m.beside = append(m.beside, beside)
+			updated.others = beside.others
+			m.updates.merge(updated)
 		}
-	}
-	lost := func(s *sample) string {
-		return fmt.Sprintf("%d lost (%d at the server's buffer)", s.lost, s.drops)
 	}
 	what := fmt.Sprintf("queries at half the peak of %.0f/s", peak.rate())
 	for _, s := range servers {
-		b.add(what, s.name, idle[s.name], "", "no updates: "+lost(idle[s.name]))
+		b.addWindows(what, s.name, found[s.name].idle, "no updates")
 	}
 	for _, s := range servers {
 		if s.name == file.name {
 			continue
 		}
-		goal, none := "", ""
+		goal := ""
 		if s == servers[0] {
-			goal, none = "at most 2", ", goal 0"
+			goal = "at most 2"
 		}
-		b.add(what, s.name, beside[s.name], "", fmt.Sprintf("with updates: %s%s; p99 %s", lost(beside[s.name]), none,
-			times(beside[s.name].quantile(.99).Seconds(), idle[s.name].quantile(.99).Seconds(), goal)))
+		m := found[s.name]
+		b.addWindows(what, s.name, m.beside, "with updates: p99 "+m.ratio(goal))
 	}
 	for _, s := range servers {
 		if s.name != file.name {
-			updates[s.name].others = beside[s.name].others
-			b.add("the updates meanwhile", s.name, updates[s.name], "", fmt.Sprintf("of %d/s; %d sent again", mixedUpdates, updates[s.name].repeated))
+			m := found[s.name]
+			b.add("the updates meanwhile", s.name, m.updates, "", fmt.Sprintf("of %d/s; %d sent again", mixedUpdates, m.updates.repeated))
 		}
 	}
 	return nil
+}
+
+// quietTries is how often a window is measured at most.
+const quietTries = 3
+
+// quietly measures again what the rest of the machine has disturbed, unless the
+// bench does not wait for a quiet machine at all.
+func quietly(b *bench, measure func(try int) (*sample, error)) (got *sample, err error) {
+	for try := range quietTries {
+		if got, err = measure(try); err != nil || got.others <= .05 || b.wait == 0 {
+			break
+		}
+	}
+	return got, err
+}
+
+// ratio says how many times the p99 is with updates what it is without: that of the
+// medians, and between which values the middle half of the windows' is.
+func (m *mixture) ratio(goal string) string {
+	pairs := make([]float64, len(m.beside))
+	for i := range pairs {
+		pairs[i] = m.beside[i].quantile(.99).Seconds() / m.idle[i].quantile(.99).Seconds()
+	}
+	slices.Sort(pairs)
+	return fmt.Sprintf("%s, half of the windows %.2f-%.2f", times(medianOf(m.beside, .99).Seconds(), medianOf(m.idle, .99).Seconds(), goal),
+		pairs[len(pairs)/4], pairs[len(pairs)*3/4])
+}
+
+// medianOf is the median of a quantile of each window.
+func medianOf(windows []*sample, p float64) time.Duration {
+	all := make([]time.Duration, len(windows))
+	for i, w := range windows {
+		all[i] = w.quantile(p)
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// addWindows makes a row of windows, whose latencies are the medians.
+func (b *bench) addWindows(what, server string, windows []*sample, say string) {
+	all := newSample()
+	for i, w := range windows {
+		b.note("%s, %s, window %d: p50 %s, p99 %s, longest %s ms, %d lost, %s", server, say, i+1,
+			ms(w.quantile(.5)), ms(w.quantile(.99)), ms(w.quantile(1)), w.lost, w.processors())
+		all.merge(w)
+	}
+	r := b.add(what, server, all, "", fmt.Sprintf("%s; %d lost (%d at the server's buffer); %s", say, all.lost, all.drops, all.processors()))
+	r.p50, r.p99 = ms(medianOf(windows, .5)), ms(medianOf(windows, .99))
+}
+
+// processors says who used the processors, and how much the load was late for it.
+func (s *sample) processors() string {
+	share := func(d time.Duration) string { return percent(d.Seconds() / s.elapsed.Seconds()) }
+	return fmt.Sprintf("of one processor: server %s, load %s; of all: used %s, stolen %s; p99 of late sending %s ms",
+		share(s.cpu), share(s.own), percent(s.busy), percent(s.steal), ms(s.late))
 }

@@ -26,7 +26,7 @@ type row struct {
 
 // add makes a row of a sample, and says it at once. A sample without CPU time is
 // one of which it is not known.
-func (b *bench) add(what, server string, s *sample, peer, say string) {
+func (b *bench) add(what, server string, s *sample, peer, say string) *row {
 	if f := s.failures(); f != "" {
 		say = strings.TrimPrefix(say+"; failed: "+f, "; ")
 	}
@@ -40,6 +40,7 @@ func (b *bench) add(what, server string, s *sample, peer, say string) {
 	}
 	b.note("%s, %s: %s/s, p50 %s ms, p99 %s ms, CPU %s us/op, others %s; %s %s", what, server, r.rate, r.p50, r.p99, r.cpu, r.others, peer, say)
 	b.table.rows = append(b.table.rows, r)
+	return &b.table.rows[len(b.table.rows)-1]
 }
 
 // tell adds a row that is words only.

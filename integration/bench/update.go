@@ -44,18 +44,18 @@ type request struct {
 	mac  string
 }
 
-// prepare signs all updates of a load with a rate, so that the load takes no time
-// for that from the server whose answers to others are measured.
-func (l *updateLoad) prepare() error {
+// prepared is a load with a rate whose updates are signed already, so that it takes
+// no time for that from the server whose answers to others are measured.
+func (l updateLoad) prepared() (updateLoad, error) {
 	l.limit = min(l.limit, int(l.rate*l.duration.Seconds()))
 	for n := range l.limit {
 		r, err := l.request(n)
 		if err != nil {
-			return err
+			return l, err
 		}
 		l.requests = append(l.requests, r)
 	}
-	return nil
+	return l, nil
 }
 
 // run sends updates until the duration or the limit is reached.
@@ -148,7 +148,7 @@ func (c *updateClient) close() {
 // It is signed here and not by the connection: dns.Conn would take the MAC of one
 // request into the signature of the next, as is right within one answer only, and
 // servers refuse that.
-func (l *updateLoad) request(n int) (request, error) {
+func (l updateLoad) request(n int) (request, error) {
 	if n < len(l.requests) {
 		return l.requests[n], nil
 	}
