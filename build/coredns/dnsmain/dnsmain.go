@@ -36,5 +36,6 @@ func Run(p Program) {
 		}
 	}
 	giveHeadroom()
+	useProcessors()
 	coremain.Run()
 }
