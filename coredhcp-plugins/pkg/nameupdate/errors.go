@@ -102,7 +102,7 @@ func (e *answerError) Error() string {
 // noZoneError: the server has no zone that the name is in.
 type noZoneError struct {
 	server, name, why string
-	lost              bool   // it had one not long ago
+	unsure            bool   // it had one not long ago, or has been asked for too short a time
 	delegated         string // the zone that it has given to other servers, "" if none
 }
 

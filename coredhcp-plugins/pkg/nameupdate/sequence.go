@@ -158,8 +158,8 @@ type outcome struct {
 // apply makes DNS as the change wants it. What is to be shown goes first, and the
 // forward zone before the reverse zone: a pointer may name only what is there (RFC
 // 4703 section 5.4). Where no server has a zone for the address, the change is done
-// without one; a reverse zone that went missing only now, as while the server
-// loads it, is waited for.
+// without one; a reverse zone that is missing only now, as while the server
+// loads it, is waited for, also after a start.
 func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration) (o outcome) {
 	e, err := newEntry(c, ttl)
 	if err != nil {
@@ -181,7 +181,7 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 		}
 		zone, at, err := z.of(ctx, step.name)
 		var none *noZoneError
-		if step.name != e.name && errors.As(err, &none) && !none.lost {
+		if step.name != e.name && errors.As(err, &none) && !none.unsure {
 			o.noReverse = none
 			continue
 		}

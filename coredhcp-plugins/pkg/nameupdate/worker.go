@@ -302,6 +302,7 @@ func (w *Worker) settle(ctx context.Context, r result, now time.Time) {
 		w.zoneWorks(zone)
 	}
 	if none := r.outcome.noReverse; none != nil {
+		w.gate(parent(none.name)).opens() // what waited for it need not any more
 		w.log.once(slog.LevelWarn, parent(none.name), "addresses get no names", "zone", parent(none.name), "error", none)
 	}
 

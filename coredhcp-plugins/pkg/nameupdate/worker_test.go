@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -255,9 +256,37 @@ func TestWorkerNoReverseZone(t *testing.T) {
 		b := runWorker(t, nil)
 		b.dns.zones = []string{"example.org."}
 		b.queue.put(numbered(0, 200, "example.org.")...)
-		time.Sleep(time.Second)
+		time.Sleep(missLife - time.Second)
+		b.expect(t, 200, 0) // the server may be loading it
+		time.Sleep(2 * maxBackoff)
 		b.expect(t, 0, 200)
+		b.queue.put(numbered(200, 50, "example.org.")...)
+		time.Sleep(time.Second)
+		b.expect(t, 0, 250)
 		if b.lines("addresses get no names") != 1 || b.lines("zone=2.0.192.in-addr.arpa.") != 1 {
+			t.Errorf("log:\n%s", b.log)
+		}
+	})
+}
+
+// A reverse zone that the server loads after the worker's start is waited for: pointers are neither forgotten nor left.
+func TestWorkerReverseZoneComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var late atomic.Bool
+		b := runWorker(t, nil)
+		b.dns.answer = func(q string, r *dns.Msg) {
+			if !late.Load() && dns.IsSubDomain("in-addr.arpa.", q) {
+				r.Rcode, r.Authoritative, r.Ns = refused, false, nil
+			}
+		}
+		changes := numbered(0, 2, "example.org.")
+		b.queue.put(changes[0], removal(changes[1]))
+		time.Sleep(5 * time.Second)
+		b.expect(t, 2, 0)
+		late.Store(true)
+		time.Sleep(15 * time.Second)
+		b.expect(t, 0, 2)
+		if b.lines("addresses get no names") > 0 {
 			t.Errorf("log:\n%s", b.log)
 		}
 	})

@@ -14,7 +14,8 @@ import (
 
 const (
 	zoneLife = 5 * time.Minute  // how long a zone is taken to be where it was found
-	missLife = 30 * time.Second // how long a missing zone is taken to be missing
+	missLife = 30 * time.Second // how long a missing zone is taken to be missing, and has been before that counts
+	newLife  = 2 * time.Second  // the same where no zone was found yet
 	lostLife = time.Hour        // how long a zone that went missing is waited for
 	maxZones = 65536            // parents remembered
 )
@@ -41,6 +42,7 @@ type zoneEntry struct {
 	err     *noZoneError // instead of both
 	expires time.Time
 	seen    time.Time // when a zone was last found, zero if never
+	missed  time.Time // since when it is missing
 }
 
 func newZones(route func(context.Context, string) (*upstream, error)) *zones {
@@ -124,9 +126,16 @@ func (z *zones) learn(above string, e zoneEntry) zoneEntry {
 	if e.err == nil {
 		e.seen, e.expires = now, now.Add(zoneLife)
 	} else {
-		e.seen, e.expires = z.known[above].seen, now.Add(missLife)
+		old := z.known[above]
+		e.seen, e.missed, e.expires = old.seen, old.missed, now.Add(missLife)
+		if e.missed.IsZero() {
+			e.missed = now
+		}
 		none := *e.err // which others have as well that asked at the same time
-		none.lost = !e.seen.IsZero() && now.Sub(e.seen) < lostLife
+		none.unsure = now.Sub(e.missed) < missLife || !e.seen.IsZero() && now.Sub(e.seen) < lostLife
+		if none.unsure && e.seen.IsZero() {
+			e.expires = now.Add(newLife)
+		}
 		e.err = &none
 	}
 	if len(z.known) >= maxZones {

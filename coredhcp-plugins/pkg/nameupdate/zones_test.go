@@ -93,7 +93,7 @@ func TestZonesAge(t *testing.T) {
 		time.Sleep(time.Second)
 		d.zones = nil
 		var none *noZoneError
-		if asked, err := of("a.example.org."); !asked || !errors.As(err, &none) || !none.lost {
+		if asked, err := of("a.example.org."); !asked || !errors.As(err, &none) || !none.unsure {
 			t.Errorf("a zone that went away: asked %v, %v", asked, err)
 		}
 		time.Sleep(missLife - time.Second)
@@ -101,13 +101,39 @@ func TestZonesAge(t *testing.T) {
 			t.Error("asked too early for a missing zone")
 		}
 		time.Sleep(lostLife)
-		if asked, err := of("a.example.org."); !asked || !errors.As(err, &none) || none.lost {
+		if asked, err := of("a.example.org."); !asked || !errors.As(err, &none) || none.unsure {
 			t.Errorf("a zone that stays away: asked %v, %v", asked, err)
 		}
 		d.zones = []string{"example.org."}
 		time.Sleep(missLife)
 		if asked, err := of("a.example.org."); !asked || err != nil {
 			t.Errorf("a zone that came back: asked %v, %v", asked, err)
+		}
+	})
+}
+
+// A zone that was never found may be about to be loaded: it is asked for again soon, and missing only when it has been
+// for a while.
+func TestZonesBegin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &directory{}
+		z := zonesOf(d)
+		for begin := time.Now(); ; time.Sleep(newLife) {
+			_, _, err := z.of(t.Context(), "a.example.org.")
+			none, is := errors.AsType[*noZoneError](err)
+			if !is || d.asked() == "" {
+				t.Fatalf("after %s: %v", time.Since(begin), err)
+			}
+			if none.unsure != (time.Since(begin) < missLife) {
+				t.Fatalf("after %s: unsure %v", time.Since(begin), none.unsure)
+			}
+			if !none.unsure {
+				break
+			}
+		}
+		time.Sleep(missLife - time.Second)
+		if _, _, err := z.of(t.Context(), "a.example.org."); err == nil || d.asked() != "" {
+			t.Errorf("asked too early for a zone that is missing for sure: %v", err)
 		}
 	})
 }
@@ -143,16 +169,19 @@ func TestZonesAskOnce(t *testing.T) {
 func TestZonesMissOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		z := zonesOf(slow{&directory{}})
-		var wg sync.WaitGroup
-		for i := range 50 {
-			wg.Go(func() {
-				_, _, err := z.of(t.Context(), fmt.Sprintf("pc%d.example.org.", i))
-				if none, is := errors.AsType[*noZoneError](err); !is || none.lost {
-					t.Error(err)
-				}
-			})
+		for _, unsure := range []bool{true, false} {
+			var wg sync.WaitGroup
+			for i := range 50 {
+				wg.Go(func() {
+					_, _, err := z.of(t.Context(), fmt.Sprintf("pc%d.example.org.", i))
+					if none, is := errors.AsType[*noZoneError](err); !is || none.unsure != unsure {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			time.Sleep(missLife)
 		}
-		wg.Wait()
 	})
 }
 
