@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -19,6 +18,19 @@ import (
 // the load counts both, and gives each client the address that was offered to it.
 func TestExchanges(t *testing.T) {
 	t.Parallel()
+	for name, load := range map[string]exchangeLoad{
+		"as fast as answers come": {window: 7, patience: 100 * time.Millisecond},
+		"paced":                   {rate: 4000, patience: 3 * time.Second},
+		"paced, with rests":       {rate: 4000, rest: overloadRest, patience: 3 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testExchanges(t, load)
+		})
+	}
+}
+
+func testExchanges(t *testing.T, load exchangeLoad) {
 	l, err := lab.New(lab.Config{Mode: lab.Loopback, Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -72,10 +84,9 @@ func TestExchanges(t *testing.T) {
 			}
 		}
 	}()
-	got, err := exchangeLoad{
-		from: l.Client, relay: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port),
-		to: server.LocalAddr().(*net.UDPAddr).AddrPort(), window: 7, limit: 200, patience: 100 * time.Millisecond,
-	}.run(context.Background())
+	load.from, load.relay = l.Client, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
+	load.to, load.limit = server.LocalAddr().(*net.UDPAddr).AddrPort(), 200
+	got, err := load.run(t.Context())
 	if err := errors.Join(err, server.Close()); err != nil {
 		t.Fatal(err)
 	}

@@ -245,14 +245,14 @@ func (s *runningStack) metrics(ctx context.Context) (string, error) {
 
 // nameHub is a relay with clients of which each waits for its own answers.
 type nameHub struct {
-	relayed
+	exchangeLoad
+	udp     *net.UDPConn
 	mu      sync.Mutex
 	waiting map[uint32]chan []byte // by transaction
 }
 
 func (b *bench) newNameHub() (*nameHub, error) {
-	h := &nameHub{waiting: make(map[uint32]chan []byte)}
-	h.exchangeLoad = b.load()
+	h := &nameHub{exchangeLoad: b.load(), waiting: make(map[uint32]chan []byte)}
 	h.named = true
 	err := h.from.Do(func() (err error) {
 		h.udp, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(h.relay))
@@ -294,8 +294,8 @@ func (h *nameHub) exchange(ctx context.Context, n int, messageType byte, request
 	c := make(chan []byte, 1)
 	h.mu.Lock()
 	h.waiting[uint32(n)] = c
-	m := h.message(n, messageType, requested, serverID)
 	h.mu.Unlock()
+	m := h.message(make([]byte, 0, messageSize), n, messageType, requested, serverID)
 	for range 3 {
 		if _, err := h.udp.WriteToUDPAddrPort(m, h.to); err != nil {
 			return nil, err

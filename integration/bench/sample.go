@@ -23,6 +23,7 @@ type sample struct {
 	lost      int             // never answered
 	repeated  int             // requests that were sent again
 	drops     int             // of those, by the server's full buffer
+	missed    int             // answers that the load itself was too slow to read
 	gap       time.Duration   // the longest in which nothing succeeded, where it is known
 	cpu       time.Duration   // of the server
 	own       time.Duration   // CPU time of this program
@@ -53,6 +54,7 @@ func (s *sample) merge(o *sample) {
 	s.lost += o.lost
 	s.repeated += o.repeated
 	s.drops += o.drops
+	s.missed += o.missed
 	s.gap = max(s.gap, o.gap)
 	s.cpu += o.cpu
 	s.own += o.own
