@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"errors"
+	"hash/maphash"
 	"net"
 	"net/netip"
 	"os"
@@ -21,6 +22,7 @@ type outgoing struct {
 	to       netip.AddrPort // of the datagram
 	info     packetInfo
 	client   net.HardwareAddr // for the log
+	next     int              // in the list of outbox.clients, 0 at its end
 	sent     prometheus.Counter
 	at       time.Time // when the request was read
 }
@@ -30,8 +32,18 @@ type outbox struct {
 	server  *Server
 	answers []outgoing
 	arena   []byte // what they consist of
+	// clients finds the answers of a client: by hash, the number of the latest, from 1
+	// on, of those with that hash. Under load hundreds wait for a commit, and each
+	// request asks.
+	clients [clientHashes]int
 	out     datagrams
 }
+
+// clientHashes is about how many answers wait for one commit under load.
+const clientHashes = 512
+
+// clientSeed is chosen at start: a stranger cannot aim at one hash.
+var clientSeed = maphash.MakeSeed()
 
 // outboxes are those that wait for a use. Their memory is bounded by how many
 // are in use at a time.
@@ -80,19 +92,31 @@ func (o *outbox) add(r *received, i *netInterface, t *interfaceTable, x *Exchang
 		// Others go where the routing table says.
 		a.info.iface = i.index
 	}
-	o.answers = append(o.answers, a)
+	o.append(a)
 	return nil
 }
 
 // note remembers a client that gets no answer.
 func (o *outbox) note(client net.HardwareAddr) {
-	o.answers = append(o.answers, outgoing{client: client})
+	o.append(outgoing{client: client})
+}
+
+func (o *outbox) append(a outgoing) {
+	latest := o.latest(a.client)
+	a.next = *latest
+	o.answers = append(o.answers, a)
+	*latest = len(o.answers)
+}
+
+// latest is where the list begins that has all answers of a client.
+func (o *outbox) latest(client net.HardwareAddr) *int {
+	return &o.clients[maphash.Bytes(clientSeed, client)%clientHashes]
 }
 
 // isFor says whether something for the client was added or noted.
 func (o *outbox) isFor(client net.HardwareAddr) bool {
-	for i := range o.answers {
-		if bytes.Equal(o.answers[i].client, client) {
+	for n := *o.latest(client); n > 0; n = o.answers[n-1].next {
+		if bytes.Equal(o.answers[n-1].client, client) {
 			return true
 		}
 	}
@@ -140,6 +164,7 @@ func (o *outbox) fail(err error) {
 
 func (o *outbox) clear() {
 	clear(o.answers)
+	clear(o.clients[:])
 	o.answers, o.arena = o.answers[:0], o.arena[:0]
 }
 
