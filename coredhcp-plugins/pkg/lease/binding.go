@@ -34,7 +34,7 @@ type binding struct {
 	record
 	n       number // of the binding itself; 0: it was taken back
 	sibling number // the next binding of the same client
-	cousin  number // the next of the same machine's
+	cousin  number // the next active one of the same machine
 	heap    int32  // index in Manager.ends, -1 if it is not there
 	side    bool   // see Manager.side
 	shown   uint16 // hours after Open when DNS was last known to show the name
@@ -115,12 +115,19 @@ func (m *Manager) lease(a netip.Addr, r *record, t moment) Lease {
 func (m *Manager) set(b *binding, r record) {
 	m.unlist(b.addr)
 	relink := b.client != r.client || b.known() != r.known()
+	rejoin := b.client != r.client || (b.state == Active) != (r.state == Active)
 	if relink && b.known() {
 		m.bindings.unlink(b)
+	}
+	if rejoin && b.state == Active {
+		m.bindings.part(b)
 	}
 	m.index(b, r)
 	if relink && b.known() {
 		m.bindings.link(b)
+	}
+	if rejoin && b.state == Active {
+		m.bindings.join(b)
 	}
 	m.ends.fix(b)
 	if b.ending() {

@@ -13,7 +13,7 @@ func (f *fixture) check() {
 	f.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	known, ending, owned, declined := 0, 0, 0, 0
+	known, ending, owned, declined, joined := 0, 0, 0, 0, 0
 	for b := range f.bindings.each() {
 		a := b.addr
 		if b.addr != a || b.state == 0 {
@@ -21,6 +21,9 @@ func (f *fixture) check() {
 		}
 		if b.known() {
 			known++
+		}
+		if b.state == Active && b.client.machine() != "" {
+			joined++
 		}
 		if b.owned {
 			owned++
@@ -95,6 +98,17 @@ func (f *fixture) check() {
 				}
 			}
 		}
+	}
+	for _, n := range f.bindings.machines {
+		for b := f.bindings.get(n); b != nil; b = f.bindings.get(b.cousin) {
+			joined--
+			if b.state != Active || f.bindings.at(b.addr) != b || f.bindings.machines[f.bindings.hashMachine(b.client.machine())] != n {
+				f.Fatalf("%+v in the chain of a machine", b)
+			}
+		}
+	}
+	if joined != 0 {
+		f.Fatalf("%d active bindings are in no chain of their machine", joined)
 	}
 	if all := len(f.bindings.spare) + f.bindings.len(); all != int(f.bindings.made) {
 		f.Fatalf("%d bindings were made, %d are there or spare", f.bindings.made, all)

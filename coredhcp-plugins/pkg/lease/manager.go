@@ -177,6 +177,9 @@ func (m *Manager) load() error {
 		if b.known() {
 			m.bindings.link(b)
 		}
+		if b.state == Active {
+			m.bindings.join(b)
+		}
 	}
 	m.listAll(idle)
 	m.removals, m.names.chains = make(map[string]*removal, len(removals)), make(map[string]*chain, len(removals)+len(unpublished))

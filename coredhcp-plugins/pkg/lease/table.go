@@ -18,7 +18,7 @@ type table struct {
 	blocks   map[[16]byte]*block // those that are entered, by the first address of their block
 	entered  int
 	byClient [256]heads        // by the first octet and the rest of the hash of Key: the first of a chain, which other clients with that hash are part of
-	machines map[uint32]number // by hash of the machine, of those that have one: the first of a chain of at most maxShared
+	machines map[uint32]number // by hash of the machine: the first of a chain of at most maxShared that are active
 	imported bool              // a client was linked that importedIdentifier stands for
 	seed     maphash.Seed
 	bits     uint32 // of a hash that count: all, but in tests
@@ -160,12 +160,10 @@ func (t *table) link(b *binding) {
 	heads := t.heads(hash)
 	b.sibling = heads.get(hash)
 	heads.set(hash, b.n)
-	t.join(b)
 }
 
 // unlink takes a binding out of its client's chain.
 func (t *table) unlink(b *binding) {
-	t.part(b)
 	hash := t.hash(b.client)
 	heads := t.heads(hash)
 	switch first := heads.get(hash); {
@@ -183,7 +181,7 @@ func (t *table) unlink(b *binding) {
 	b.sibling = 0
 }
 
-// kin is the other bindings whose client is, in DNS, the same as that of b.
+// kin is the other bindings whose client is, in DNS, the same as that of b; of a machine those that are active.
 func (t *table) kin(b *binding) iter.Seq[*binding] {
 	return func(yield func(*binding) bool) {
 		machine := b.client.machine()
@@ -207,8 +205,8 @@ func (t *table) hashMachine(machine string) uint32 {
 	return uint32(maphash.String(t.seed, machine)) & t.bits
 }
 
-// join puts a binding into its machine's chain, unless that is full: who makes up network interfaces shall not have every
-// lease of theirs looked at for each.
+// join puts a binding that is active now into its machine's chain, unless that is full: who makes up network interfaces shall
+// not have every lease of theirs looked at for each.
 func (t *table) join(b *binding) {
 	machine := b.client.machine()
 	if machine == "" {

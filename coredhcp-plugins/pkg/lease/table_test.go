@@ -73,6 +73,7 @@ func TestKin(t *testing.T) {
 		b.client = pack(c)
 		table.enter(b)
 		table.link(b)
+		table.join(b)
 		return b
 	}
 	kin := func(table *table, b *binding) map[*binding]bool {
@@ -88,6 +89,7 @@ func TestKin(t *testing.T) {
 		for range 5000 {
 			i := r.IntN(200)
 			if b := all[i]; b != nil {
+				table.part(b)
 				table.unlink(b)
 				table.leave(b)
 				table.remove(b)
@@ -122,10 +124,41 @@ func TestKin(t *testing.T) {
 			t.Errorf("%d are looked at, want %d", n, maxShared)
 		}
 		for _, b := range all {
-			table.unlink(b)
+			table.part(b)
 		}
 		if len(table.machines) != 0 {
 			t.Errorf("%d machines are left", len(table.machines))
 		}
 	})
+}
+
+// TestMachineOfManyInterfaces has a machine that makes a network interface up for each wireless network, as dhcpcd does of
+// hardware addresses by chance: what it had before does not keep those that it has now from being told apart.
+func TestMachineOfManyInterfaces(t *testing.T) {
+	f, d := open(t, wideConfig(200)), fakeDNS{}
+	interfaceOf := func(i int) Query {
+		q := query(numbered(i), wideLink)
+		q.Client.Identifier, q.Hostname = fmt.Sprintf("\xff%04d\x00\x04duid", i), "ws7"
+		return q
+	}
+	for i := range 2 * maxShared {
+		q := interfaceOf(i)
+		f.release(q, f.get(q).Address)
+	}
+	f.reopen(wideConfig(200))
+	for round := range 2 {
+		wired, wireless := interfaceOf(1000), interfaceOf(0)
+		a := f.get(wired).Address
+		f.wantShown(d, "ws7.example.org.", a.String())
+		b := f.get(wireless).Address
+		f.wantShown(d, "ws7.example.org.", b.String())
+		f.release(wireless, b)
+		f.wantShown(d, "ws7.example.org.", a.String())
+		f.check()
+		f.release(wired, a)
+		f.wantShown(d, "ws7.example.org.", "")
+		if round == 0 {
+			f.reopen(wideConfig(200))
+		}
+	}
 }
