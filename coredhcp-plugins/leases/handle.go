@@ -1,6 +1,7 @@
 package leases
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -136,10 +137,9 @@ func (l *Leases) answer(t *transaction, a lease.Answer, err error) server.Verdic
 		return l.grant(t, a)
 	case a.Kind == lease.Nak:
 		refuse(t.Reply, a.Reason)
-		label, client, reason, network := t.label, t.query.Client, a.Reason, linkName(t)
-		address := t.query.Requested
-		if !address.IsValid() {
-			address = t.query.ClientAddr
+		label, client, reason, network, address := t.label, t.query.Client, a.Reason, linkName(t), ""
+		if asked := cmp.Or(t.query.Requested, t.query.ClientAddr); asked.IsValid() { // some ask for none
+			address = asked.String()
 		}
 		l.settled(t, func() {
 			l.metrics.answered(label, "nak", reason)

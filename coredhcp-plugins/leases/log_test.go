@@ -135,10 +135,14 @@ func TestLinesTellWhere(t *testing.T) {
 	w.client(0x11).send(dhcpv4.MessageTypeInform, ciaddr(addr("10.1.2.4"))) // a machine with an address of elsewhere is no fault of the site file
 	w.client(0x12).send(dhcpv4.MessageTypeRequest, requested(addr("203.0.113.9")))
 	w.client(0x13).send(dhcpv4.MessageTypeRequest, requested(addr("198.51.100.9")), relayed)
+	w.client(0x14).send(dhcpv4.MessageTypeRequest, ciaddr(addr("198.51.100.9")), relayed)
+	w.client(0x15).send(dhcpv4.MessageTypeRequest, selected(wiredServer.Addr())) // for none
 	want := []string{
 		`"no network of the site file is where this message came from" client="00:00:5e:00:53:10" from="[10.1.2.3]" interface=dhcp0`,
 		`nak address=203.0.113.9 client="00:00:5e:00:53:12" network=radiology`,
 		`nak address=198.51.100.9 client="00:00:5e:00:53:13" network=cardiology`,
+		`nak address=198.51.100.9 client="00:00:5e:00:53:14" network=cardiology`,
+		`nak address= client="00:00:5e:00:53:15" network=radiology`,
 	}
 	got := j.take()
 	if len(got) != len(want) {
