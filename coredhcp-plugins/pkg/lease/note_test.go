@@ -43,3 +43,30 @@ func TestNote(t *testing.T) {
 		t.Error("noted a lease of nobody")
 	}
 }
+
+// TestNoteRenewal has two network interfaces of a machine renew what somebody else gave them: that takes the name from neither.
+func TestNoteRenewal(t *testing.T) {
+	f, d := open(t, testConfig()), fakeDNS{}
+	note := func(q Query, a string) {
+		t.Helper()
+		if err := f.Note(context.Background(), q, addr(a), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const us7, a, b = "us7.imaging.example.org.", "192.0.2.200", "198.51.100.200"
+	wired, wireless := named(1, "us7", link), named(2, "us7", link2)
+	wired.Client.Identifier, wireless.Client.Identifier = "\xff\x00\x00\x00\x01\x00\x04duid", "\xff\x00\x00\x00\x02\x00\x04duid"
+	note(wired, a)
+	f.wantShown(d, us7, a)
+	note(wireless, b)
+	f.wantShown(d, us7, b)
+	renewing := wired
+	renewing.ClientAddr = addr(a)
+	note(renewing, a)
+	f.wantShown(d, us7, b)
+	renewing.SelectedServer = renewing.ServerID // against RFC 2131 table 5
+	note(renewing, a)
+	f.wantShown(d, us7, b)
+	note(wired, a) // plugged in again
+	f.wantShown(d, us7, a)
+}
