@@ -37,8 +37,8 @@ func (h *heads) set(hash uint32, n number) {
 	h.places[i] = uint64(hash)<<32 | uint64(n)
 }
 
-// reserve makes room for n hashes. Two thirds are in use at most, and a sixth at least: looks at more than one place then stay
-// few.
+// reserve makes room for n hashes. Two thirds are in use at most: looks at more than one place then stay few. It never becomes
+// smaller, as clients are hardly ever forgotten.
 func (h *heads) reserve(n int) {
 	size := max(64, len(h.places))
 	for 3*n > 2*size {
