@@ -146,6 +146,7 @@ func TestDataIsTakenByNamed(t *testing.T) {
 		dns.TypeA, dns.TypeNS, dns.TypeCNAME, dns.TypePTR, dns.TypeHINFO, dns.TypeMINFO, dns.TypeMX, dns.TypeTXT, dns.TypeRP, dns.TypeAFSDB,
 		dns.TypeAAAA, dns.TypeLOC, dns.TypeSRV, dns.TypeNAPTR, dns.TypeKX, dns.TypeCERT, dns.TypeDNAME, dns.TypeSSHFP, dns.TypeDHCID, dns.TypeTLSA,
 		dns.TypeSMIMEA, dns.TypeHIP, dns.TypeOPENPGPKEY, dns.TypeSVCB, dns.TypeHTTPS, dns.TypeSPF, dns.TypeEUI48, dns.TypeEUI64, dns.TypeURI, dns.TypeCAA,
+		dns.TypeAMTRELAY,
 	}
 	for range 120 {
 		for _, typ := range types {
@@ -167,7 +168,7 @@ func TestDataIsTakenByNamed(t *testing.T) {
 			}
 		}
 	}
-	for _, typ := range []uint16{dns.TypeCERT, dns.TypeLOC, dns.TypeSSHFP, dns.TypeSVCB, dns.TypeHTTPS, dns.TypeTLSA, dns.TypeURI} {
+	for _, typ := range []uint16{dns.TypeAMTRELAY, dns.TypeCERT, dns.TypeLOC, dns.TypeSSHFP, dns.TypeSVCB, dns.TypeHTTPS, dns.TypeTLSA, dns.TypeURI} {
 		if taken[typ] == 0 {
 			t.Errorf("no %s record was taken", dns.TypeToString[typ])
 		}
@@ -185,6 +186,8 @@ func oddData(r *rand.Rand, typ uint16) []byte {
 		return out
 	}
 	switch typ {
+	case dns.TypeAMTRELAY:
+		return append([]byte{1, byte(r.IntN(4))}, some(4*r.IntN(2))...)
 	case dns.TypeSVCB, dns.TypeHTTPS:
 		data := []byte{0, byte(r.IntN(3)), 0}
 		for k := range byte(8) {

@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"net"
 	"slices"
 	"strings"
 
@@ -12,6 +13,9 @@ import (
 // nothing is known here either (RFC 3597). It is asked for what an UPDATE adds: what a zone has already can be removed.
 func malformed(rr dns.RR) bool {
 	switch r := rr.(type) {
+	case *dns.AMTRELAY: // RFC 8777 section 4.2
+		const discovery = 0x80 // a flag
+		return lacksGateway(r.GatewayType&^discovery, r.GatewayAddr, r.GatewayHost)
 	case *dns.CAA: // RFC 8659 section 4.1
 		return r.Tag == "" || strings.ContainsFunc(r.Tag, func(c rune) bool { return !isLetterOrDigit(c) })
 	case *dns.CERT: // RFC 4398 section 2
@@ -21,7 +25,8 @@ func malformed(rr dns.RR) bool {
 	case *dns.HTTPS:
 		return malformedBinding(&r.SVCB)
 	case *dns.IPSECKEY: // RFC 4025 section 2
-		return r.GatewayType > dns.IPSECGatewayHost || (r.Algorithm == 0) != (r.PublicKey == "")
+		return r.GatewayType > dns.IPSECGatewayHost || lacksGateway(r.GatewayType, r.GatewayAddr, r.GatewayHost) ||
+			(r.Algorithm == 0) != (r.PublicKey == "")
 	case *dns.LOC: // RFC 1876 section 2
 		return r.Version != 0 || !isLength(r.Size) || !isLength(r.HorizPre) || !isLength(r.VertPre) ||
 			!isAngle(r.Latitude, 90) || !isAngle(r.Longitude, 180)
@@ -39,6 +44,11 @@ func malformed(rr dns.RR) bool {
 		return r.Certificate == ""
 	}
 	return false
+}
+
+// lacksGateway reports whether the data ended before the gateway, or relay, that its type tells.
+func lacksGateway(typ uint8, address net.IP, host string) bool {
+	return typ >= dns.IPSECGatewayIPv4 && typ <= dns.IPSECGatewayHost && len(address) == 0 && host == ""
 }
 
 // malformedBinding reports whether the parameters of a service binding contradict one another (RFC 9460 sections 7.1.1
