@@ -212,11 +212,16 @@ func TestCoreDNSTests(t *testing.T) {
 	if slices.Contains(again, "TestReadme") {
 		t.Error("TestReadme fails")
 	}
-	// Some of them hardly ever pass on a busy machine, here or there.
+	// Some of them hardly ever pass on a busy machine, here or there. Once is not
+	// enough to say so: it would excuse what dicom breaks.
+	upstream := map[string]int{}
 	for attempt := 0; len(again) > 0; attempt++ {
-		upstream := failed(without.results(t, again...))
-		t.Logf("of %d with dicom %q fail, without it %q", len(results), again, upstream)
-		again = slices.DeleteFunc(again, func(name string) bool { return slices.Contains(upstream, name) })
+		fail := failed(without.results(t, again...))
+		t.Logf("of %d with dicom %q fail, without it %q", len(results), again, fail)
+		for _, name := range fail {
+			upstream[name]++
+		}
+		again = slices.DeleteFunc(again, func(name string) bool { return upstream[name] >= 2 })
 		if len(again) == 0 {
 			return
 		}
