@@ -77,6 +77,8 @@ func (d *DDNS) observe(ctx context.Context, x *server.Exchange, reply *dhcpv4.DH
 		_, err = r.leases.Decline(ctx, q)
 	case t == dhcpv4.MessageTypeRequest && reply != nil && reply.MessageType() == dhcpv4.MessageTypeAck:
 		a := server.Address(reply.YourIPAddr)
+		q.ClientAddr, q.Requested = server.Address(x.Request.ClientIPAddr), server.Address(x.Request.RequestedIPAddress())
+		q.SelectedServer = server.Address(x.Request.ServerIdentifier())
 		if d.site.Current().NetworkOf(a) == nil {
 			return // not of the site
 		}
