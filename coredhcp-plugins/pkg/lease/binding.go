@@ -24,6 +24,7 @@ type record struct {
 	published  bool
 	owned      bool       // name is that of a site device
 	shows      Directions // that DNS may show of name
+	unsent     bool       // it does not: name was never taken from the queue, as far as is known since Open
 	conflict   bool       // Declined, by this server
 }
 

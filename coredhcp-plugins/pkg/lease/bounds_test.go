@@ -99,32 +99,103 @@ func TestDeclineLoop(t *testing.T) {
 
 // TestRemovalsAreBounded has a client change its name at every renewal while DNS is down.
 func TestRemovalsAreBounded(t *testing.T) {
-	f := open(t, testConfig())
-	l := f.get(named(1, "first", link2))
-	for i := range 50 {
-		f.request(renewing(named(1, fmt.Sprintf("h%d", i), link2), l.Address))
+	tried := func(f *fixture) { // there is no answer
+		for _, c := range f.TakeNameChanges(100) {
+			f.ReturnNameChange(c, f.clock.now())
+		}
 	}
-	if n := len(f.removals); n != maxRemovals {
-		t.Errorf("%d removals", n)
+	shown := func(f *fixture, want string) { // DNS is back
+		t.Helper()
+		for {
+			changes := f.TakeNameChanges(10)
+			if len(changes) == 0 {
+				break
+			}
+			f.confirm(changes)
+		}
+		l, _ := f.Lease(addr("198.51.100.10"))
+		if l.Name != want || l.NameState != NameShown {
+			t.Errorf("when DNS is back the lease has %q, %v; want %q", l.Name, l.NameState, want)
+		}
+		if len(f.removals)+len(f.chosen) > 0 {
+			t.Errorf("left: %v, counted: %v", f.removals, f.chosen)
+		}
 	}
-	kept := fmt.Sprintf("h%d.imaging.example.org.", maxRemovals-1)
-	if l, _ := f.Lease(l.Address); l.Name != kept {
-		t.Errorf("the lease keeps %q, want %q", l.Name, kept)
-	}
-	f.reopen(testConfig())
-	f.release(query(client(1), link2), l.Address)
-	if l := f.get(named(1, "other", link2)); l.Name != "" {
-		t.Errorf("a new lease has %q", l.Name)
-	}
-	for len(f.removals) > 0 { // DNS is back
-		f.confirm(f.TakeNameChanges(10))
-	}
-	if a := f.request(renewing(named(1, "other", link2), l.Address)); a.Lease.Name != "other.imaging.example.org." {
-		t.Errorf("when DNS is back the lease has %q", a.Lease.Name)
-	}
-	if len(f.chosen) > 0 {
-		t.Errorf("counted: %v", f.chosen)
-	}
+	t.Run("never sent", func(t *testing.T) {
+		f := open(t, testConfig())
+		l := f.get(named(1, "first", link2))
+		for i := range 50 {
+			f.request(renewing(named(1, fmt.Sprintf("h%d", i), link2), l.Address))
+		}
+		if n := len(f.removals); n != 0 {
+			t.Errorf("%d removals", n)
+		}
+		f.wantChanges("+h49.imaging.example.org. 198.51.100.10")
+	})
+	t.Run("sent once", func(t *testing.T) {
+		f := open(t, testConfig())
+		l := f.get(named(1, "first", link2))
+		tried(f)
+		f.release(query(client(1), link2), l.Address)
+		f.get(named(1, "first", link2)) // it may be in DNS still
+		f.release(query(client(1), link2), l.Address)
+		f.wantChanges("-first.imaging.example.org. 198.51.100.10")
+	})
+	t.Run("sent always", func(t *testing.T) {
+		f := open(t, testConfig())
+		l := f.get(named(1, "first", link2))
+		for i := range 50 {
+			tried(f)
+			f.request(renewing(named(1, fmt.Sprintf("h%d", i), link2), l.Address))
+		}
+		if n := len(f.removals); n != maxRemovals {
+			t.Errorf("%d removals", n)
+		}
+		if l, _ := f.Lease(l.Address); l.Name != "h49.imaging.example.org." || l.NameState != NameWaiting {
+			t.Errorf("the lease has %q, %v", l.Name, l.NameState)
+		}
+		for _, c := range f.TakeNameChanges(100) {
+			if !c.Remove {
+				t.Errorf("sent: %+v", c)
+			}
+			f.ReturnNameChange(c, f.clock.now())
+		}
+		shown(f, "h49.imaging.example.org.")
+	})
+	t.Run("across a restart", func(t *testing.T) {
+		f := open(t, testConfig())
+		l := f.get(named(1, "first", link2))
+		for i := range 10 {
+			tried(f)
+			f.request(renewing(named(1, fmt.Sprintf("h%d", i), link2), l.Address))
+		}
+		f.reopen(testConfig())
+		for i := range 10 { // whether the one before the restart was sent is not known
+			tried(f)
+			f.release(query(client(1), link2), l.Address)
+			f.get(named(1, fmt.Sprintf("k%d", i), link2))
+		}
+		if n := len(f.removals); n > maxRemovals+1 {
+			t.Errorf("%d removals", n)
+		}
+		f.reopen(testConfig())
+		shown(f, "k9.imaging.example.org.")
+	})
+	t.Run("a name that others take over", func(t *testing.T) {
+		c := testConfig()
+		c.Networks[2].Names.Mode = NamesLastWins
+		f := open(t, c)
+		for i := range byte(10) {
+			tried(f)
+			if err := f.Note(t.Context(), named(i+1, "ws", link2), addr("198.51.100.10"), time.Hour); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := len(f.removals); n != maxRemovals {
+			t.Errorf("%d removals", n)
+		}
+		shown(f, "ws.imaging.example.org.")
+	})
 	t.Run("a device's name", func(t *testing.T) {
 		c := testConfig()
 		c.Networks[0].Pools[0].First = addr("192.0.2.11")

@@ -124,6 +124,7 @@ func (m *Manager) setRemoval(key string, r *removal) {
 		if m.chosen[old.addr]--; m.chosen[old.addr] == 0 {
 			delete(m.chosen, old.addr)
 		}
+		defer m.names.placeLease(m, old.addr)
 	}
 	if r == nil {
 		delete(m.removals, key)

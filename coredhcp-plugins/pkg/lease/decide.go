@@ -415,7 +415,7 @@ func (m *Manager) draw(w *asker, n *network, a netip.Addr, b *binding) record {
 	r.version = old.version
 	if same && old.state == Active && r.name == old.name {
 		r.name = old.name // one string, not two
-		r.published, r.shows = old.published, old.shows
+		r.published, r.shows, r.unsent = old.published, old.shows, old.unsent
 	}
 	return r
 }
@@ -435,6 +435,7 @@ func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 	if tell {
 		m.version++
 		r.published, r.version = false, m.version
+		r.unsent = r.unsent || r.shows == 0
 		r.shows |= n.directions(r.owned)
 	}
 	switch {
@@ -447,7 +448,9 @@ func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 		r.events++
 	}
 	if r.name != "" && !r.published {
-		r.shows |= m.takeBack(r.name, b, r.client)
+		back := m.takeBack(r.name, b, r.client)
+		r.shows |= back
+		r.unsent = r.unsent && back == 0
 	}
 	m.change(b, r, w.t)
 	if tell {
@@ -482,7 +485,7 @@ func (m *Manager) finish(b *binding, s State, end int64, t moment) {
 	r.state, r.end, r.conflict = s, end, false
 	if r.name != "" {
 		m.dropName(b, t)
-		r.name, r.published, r.owned, r.shows = "", false, false, 0
+		r.name, r.published, r.owned, r.shows, r.unsent = "", false, false, 0, false
 		r.version = m.version
 	}
 	m.change(b, r, t)

@@ -80,8 +80,8 @@ func (m *Manager) Publishes() bool { return m.publishes.Load() }
 
 // name is what DNS shall show for the lease, and whether it is a site device's name. It is the device's; else the one that
 // the client gave itself, unless that is somebody else's; else one that is generated, where names go into DNS. A client
-// that says nothing keeps the name that it has, and so does one that says another so often that DNS cannot follow. The
-// asker's label becomes the name of its own that it may have, in DNS or not.
+// that says nothing keeps the name that it has. The asker's label becomes the name of its own that it may have, in DNS or
+// not.
 func (m *Manager) name(w *asker, n *network, a netip.Addr, same bool, old *record) (name string, owned bool) {
 	w.label = ""
 	if r := w.reservation; r != nil {
@@ -112,9 +112,6 @@ func (m *Manager) name(w *asker, n *network, a netip.Addr, same bool, old *recor
 		if name = qualify(present, GeneratedLabel(a), m.conf.domain); m.conf.taken(name) {
 			name = ""
 		}
-	}
-	if name != present && m.chosen[a] >= maxRemovals {
-		name = present
 	}
 	return name, false
 }

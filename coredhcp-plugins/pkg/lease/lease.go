@@ -25,7 +25,7 @@ const (
 	maxDeclined  = 4                // addresses that rest for one hardware address
 	reservedRest = 10 * time.Minute // a reserved address rests: its device has no other
 	leastRest    = 10 * time.Minute // a declined address rests, whatever else is free
-	maxRemovals  = 4                // of names that clients chose that DNS owes one address, before no new one is taken
+	maxRemovals  = 4                // of names that clients chose that DNS owes one address, before no other is sent
 
 	repeatAfter = 24 * time.Hour // DNS was told a name, a renewal has it told again
 

@@ -172,7 +172,7 @@ func (c *chain) next(m *Manager, now int64) (w *waiting, at int64) {
 		if e.b == nil && !removals {
 			removals, w, at = true, nil, math.MaxInt64
 		}
-		if removals != (e.b == nil) || m.uncommitted(e) {
+		if removals != (e.b == nil) || m.uncommitted(e) || e.b != nil && m.owing(e.b) {
 			continue // what is uncommitted is placed again once it is settled
 		}
 		if e.after > now {
@@ -183,6 +183,11 @@ func (c *chain) next(m *Manager, now int64) (w *waiting, at int64) {
 	}
 	return w, at
 }
+
+// owing says whether DNS is to forget so many names of an address that its lease waits with the one that it has now. Until
+// that is sent there is nothing to forget of it, so that a client which changes its name all the time does not fill the disk
+// while DNS is away. Caller holds mu.
+func (m *Manager) owing(b *binding) bool { return !b.owned && m.chosen[b.addr] >= maxRemovals }
 
 func (m *Manager) uncommitted(w *waiting) bool {
 	if w.b != nil {
@@ -219,6 +224,14 @@ func (q *nameQueue) place(m *Manager, c *chain) {
 		c.rank = at
 		q.delayed.add(c)
 		m.wakeRun(at)
+	}
+}
+
+// placeLease puts the chain where it belongs in which the lease of an address waits, if there is one. Caller holds the
+// Manager's mu.
+func (q *nameQueue) placeLease(m *Manager, a netip.Addr) {
+	if b := m.bindings.at(a); b != nil && q.adding[b] != nil {
+		q.place(m, q.adding[b])
 	}
 }
 
@@ -275,6 +288,9 @@ func (m *Manager) TakeNameChanges(limit int) []NameChange {
 			q.blocked[n.Address] = append(q.blocked[n.Address], c)
 			c.behind = n.Address
 			continue
+		}
+		if w.b != nil {
+			w.b.unsent = false
 		}
 		c.taken, c.flight = true, n
 		q.taken[n.Address] = c

@@ -175,7 +175,7 @@ func (m *Manager) dropName(b *binding, t moment) {
 		m.republish(n, t)
 	}
 	m.version++
-	if b.shows != 0 {
+	if b.shows != 0 && !b.unsent {
 		m.addRemoval(&removal{name: b.name, addr: b.addr, client: b.client, version: m.version, owned: b.owned, shows: b.shows})
 	}
 }
@@ -197,7 +197,7 @@ func (m *Manager) takeBack(name string, b *binding, c packed) Directions {
 // what is left to do. Caller holds mu.
 func (m *Manager) overtaken(r *removal) bool {
 	takes := func(b *binding) bool {
-		return b.addr == r.addr && m.wanted(b) == both && b.client.key() != r.client.key() && !m.superseded(b)
+		return b.addr == r.addr && m.wanted(b) == both && b.client.key() != r.client.key() && !m.superseded(b) && !m.owing(b)
 	}
 	return slices.ContainsFunc(m.owned[r.name], takes) || slices.ContainsFunc(m.conf.shared[r.name], takes)
 }
