@@ -267,7 +267,7 @@ func (w *Worker) settle(ctx context.Context, r result, now time.Time) {
 	defer func() { w.waiting.Store(int64(w.history.len())) }()
 
 	for _, u := range r.outcome.answered {
-		w.serverWorks(u, now)
+		w.serverWorks(u, r.started, now)
 	}
 	refused := fails[*keyError](err)
 	if from, ok := errors.AsType[*upstreamError](err); ok {
@@ -398,11 +398,11 @@ func (w *Worker) probeLater(u *upstream, now time.Time) {
 	u.heldUntil.Store(o.probeAt.UnixNano())
 }
 
-// serverWorks ends an outage.
-func (w *Worker) serverWorks(u *upstream, now time.Time) {
+// serverWorks ends an outage, if the attempt that was answered began in it: an earlier one may have its answer from before.
+func (w *Worker) serverWorks(u *upstream, started, now time.Time) {
 	w.worked[u] = true
 	o := w.outages[u]
-	if o == nil {
+	if o == nil || started.Before(o.since) {
 		return
 	}
 	w.log.line(slog.LevelInfo, "names reach DNS again", "server", u.name, "after", now.Sub(o.since).Round(time.Millisecond))

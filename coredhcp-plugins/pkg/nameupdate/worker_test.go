@@ -112,6 +112,41 @@ func TestWorkerHealsAfterOutage(t *testing.T) {
 	}
 }
 
+// A server that goes while changes wait for the second of their answers has answered none of them since.
+func TestWorkerAnswersBeforeOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		b := runWorker(t, func(zone string) (int, error) {
+			switch reverse := zone == "192.in-addr.arpa."; {
+			case !down.Load():
+				return success, nil
+			case reverse:
+				time.Sleep(3 * time.Second)
+			}
+			return 0, errTimeout
+		})
+		b.queue.put(numbered(0, 1, "example.org.")...) // finds the zones
+		time.Sleep(time.Second)
+		b.expect(t, 0, 1)
+
+		const n = 10
+		b.queue.put(numbered(1, n, "example.org.")...)
+		time.Sleep(roundTrip + roundTrip/2) // their names are in DNS
+		down.Store(true)
+		b.queue.put(numbered(1+n, 1, "example.org.")...)
+		time.Sleep(5 * time.Second)
+		if got := strings.Count(b.log.String(), "\n"); got != 1 || !b.down() {
+			t.Errorf("log in the outage:\n%s", b.log)
+		}
+		down.Store(false)
+		time.Sleep(2*maxProbe + 2*time.Second)
+		b.expect(t, 0, 1+n+1)
+		if b.lines("names reach DNS again") != 1 || strings.Count(b.log.String(), "\n") != 2 {
+			t.Errorf("log:\n%s", b.log)
+		}
+	})
+}
+
 // The few names that wait for a server have all been tried often. They need not wait longer for that when it is back.
 func TestWorkerHealsFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
