@@ -69,8 +69,9 @@ func TestPassing(t *testing.T) {
 	}
 }
 
-// A database that takes nothing costs no client its answer, and is told of.
-func TestDatabaseThatFails(t *testing.T) {
+// withDatabase is a running ddns with a database of its own, whose DNS server is not there.
+func withDatabase(t *testing.T) *DDNS {
+	t.Helper()
 	keys, _ := keyFile(t)
 	p, err := New([]string{"site=" + siteFile(t, ""), "server=127.0.0.1:1", "keys=" + keys, "key=" + keyName, "database=" + filepath.Join(t.TempDir(), "names")}, new(server.Host))
 	if err != nil {
@@ -79,7 +80,12 @@ func TestDatabaseThatFails(t *testing.T) {
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	d := p.(*DDNS)
+	return p.(*DDNS)
+}
+
+// A database that takes nothing costs no client its answer, and is told of.
+func TestDatabaseThatFails(t *testing.T) {
+	d := withDatabase(t)
 	if err := d.running.Load().leases.Close(); err != nil {
 		t.Fatal(err)
 	}

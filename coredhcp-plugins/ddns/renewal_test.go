@@ -3,7 +3,6 @@ package ddns
 import (
 	"net"
 	"net/netip"
-	"path/filepath"
 	"testing"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -14,15 +13,7 @@ import (
 // TestRenewalOfOtherPlugin has two network interfaces of a machine get addresses of another plugin: the renewal of the older
 // lease does not take the name from the newer one.
 func TestRenewalOfOtherPlugin(t *testing.T) {
-	keys, _ := keyFile(t)
-	p, err := New([]string{"site=" + siteFile(t, ""), "server=127.0.0.1:1", "keys=" + keys, "key=" + keyName, "database=" + filepath.Join(t.TempDir(), "names")}, new(server.Host))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	d := p.(*DDNS)
+	d := withDatabase(t)
 	acked := func(n byte, more ...dhcpv4.Modifier) {
 		t.Helper()
 		id := []byte{255, 0, 0, 0, n, 0, 4, 'd', 'u', 'i', 'd'}
