@@ -60,11 +60,7 @@ func TestNamesOfAnOldBackup(t *testing.T) {
 	}
 	n.converge(patience)
 
-	n.running.Kill()
-	<-n.running.Done()
-	if err := errors.Join(os.RemoveAll(zones), os.Rename(backup, zones)); err != nil {
-		t.Fatal(err)
-	}
+	n.restore(backup, zones)
 	n.startDNS()
 	n.awaitDNS()
 	want, err := n.leased(t.Context())
@@ -136,11 +132,7 @@ func TestNamesOfARemovedNetwork(t *testing.T) {
 	}
 	n.awaitShown(foreign)
 
-	n.running.Kill()
-	<-n.running.Done()
-	if err := errors.Join(os.RemoveAll(zones), os.Rename(backup, zones)); err != nil {
-		t.Fatal(err)
-	}
+	n.restore(backup, zones)
 	n.write("site.yaml", "domain: imaging.example.org\nnetworks:\n  - {name: radiology, subnet: 192.0.2.0/26, pools: [192.0.2.10-192.0.2.60], lease-time: 12h}\n")
 	if err := n.process.Stop(); err != nil { // a kill might have it forget that DNS has forgotten
 		t.Fatal(err)
@@ -236,4 +228,14 @@ func TestNamesSuperseded(t *testing.T) {
 		t.Fatal(err)
 	}
 	shows(first)
+}
+
+// restore kills the DNS server and puts a backup in the place of its zones.
+func (n *nameServers) restore(backup, zones string) {
+	n.t.Helper()
+	n.running.Kill()
+	<-n.running.Done()
+	if err := errors.Join(os.RemoveAll(zones), os.Rename(backup, zones)); err != nil {
+		n.t.Fatal(err)
+	}
 }
