@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"strings"
 	"sync"
@@ -163,7 +164,7 @@ func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, erro
 		if err == nil {
 			if err = g.private(name); err == nil {
 				if isLog(name) {
-					return &logFile{f, g}, nil
+					return g.newLog(f)
 				}
 				return &plainFile{f, g}, nil
 			}
@@ -178,7 +179,20 @@ func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, erro
 	if err != nil {
 		return nil, err
 	}
-	return &logFile{f, g}, nil
+	return &logFile{File: f, g: g}, nil
+}
+
+// newLog is a log that is new, or that Pebble writes again from its beginning.
+func (g *guard) newLog(f vfs.File) (vfs.File, error) {
+	l := &logFile{File: f, g: g, size: math.MaxInt64}
+	if g.real {
+		info, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		l.size = info.Size()
+	}
+	return l, nil
 }
 
 // Create implements vfs.FS, as do the methods after it.
@@ -235,7 +249,7 @@ func (g *guard) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &logFile{f, g}, nil // making a log ends with a sync of its directory
+	return &logFile{File: f, g: g}, nil // making a log ends with a sync of its directory
 }
 
 func (g *guard) Lock(name string) (io.Closer, error) {
@@ -343,7 +357,9 @@ func (f *plainFile) SyncTo(length int64) (bool, error) {
 // logFile is a log, or a directory: a failure freezes everything, and is told by guard.failed alone.
 type logFile struct {
 	vfs.File
-	g *guard
+	g       *guard
+	written int64 // octets
+	size    int64 // of the file, in octets; at least what is written
 }
 
 func (f *logFile) swallow(what string, do func() error) {
@@ -360,7 +376,25 @@ func (f *logFile) Write(p []byte) (int, error) {
 		_, err := f.File.Write(p)
 		return err
 	})
+	if f.written += int64(len(p)); f.written > f.size {
+		f.extend()
+	}
 	return len(p), nil
+}
+
+// extension is how many octets of zeros are written at once behind what a log holds.
+const extension = 256 << 10
+
+var zeros [extension]byte
+
+// extend makes the file longer than it has to be. A sync of octets that a file has had before writes these alone; one that
+// makes it longer waits for the file system's journal too. That matters for the first logs alone: later ones are written
+// over those before them. If it fails, the next write tells whether that matters.
+func (f *logFile) extend() {
+	f.size = f.written + extension
+	if !f.g.frozen() {
+		_, _ = f.File.WriteAt(zeros[:], f.written)
+	}
 }
 
 func (f *logFile) WriteAt(p []byte, off int64) (int, error) {

@@ -229,6 +229,39 @@ func TestFilesArePrivate(t *testing.T) {
 	check()
 }
 
+// A log is longer than what it holds, so that few syncs have to make it longer, and the rest is no part of the zone.
+func TestLogIsExtended(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, zone.Options{})
+	z := load(t, s, origin, base...)
+	longest := func() (size int64) {
+		for name, content := range files(t, dir) {
+			if strings.HasSuffix(name, ".log") {
+				size = max(size, int64(len(content)))
+			}
+		}
+		return size
+	}
+	steps := map[int64]bool{}
+	const updates = 2000 // of which each takes more than 200 octets
+	for n := range updates {
+		mustUpdate(t, z, fmt.Sprintf("add extended%d.example.org. 300 TXT %s", n, strings.Repeat("x", 200)))
+		if n%100 == 99 {
+			steps[longest()] = true
+		}
+	}
+	if size := longest(); size < 200*updates || len(steps) > 10 {
+		t.Errorf("%d octets, after lengths of %v", size, slices.Sorted(maps.Keys(steps)))
+	}
+	want := dump(z)
+	closeStore(t, s)
+	s = open(t, dir, zone.Options{})
+	defer closeStore(t, s)
+	if got := load(t, s, origin); !slices.Equal(dump(got), want) {
+		t.Error("the zone differs")
+	}
+}
+
 func TestAcquire(t *testing.T) {
 	above := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(t.TempDir(), above); err != nil {
