@@ -4,9 +4,10 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
-	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -123,32 +124,69 @@ func TestLostQueries(t *testing.T) {
 	}
 }
 
-// A prepared load has signed as many updates as its rate needs, each of another name.
-func TestPrepared(t *testing.T) {
+// Updates beside queries: each is signed, of another name, and sent again if it is not answered.
+func TestPacedUpdates(t *testing.T) {
 	t.Parallel()
-	l, err := updateLoad{zone: zoneName, prefix: "u", duration: 2 * time.Second, limit: 100, rate: 10}.prepared()
+	seen := map[string]int{}
+	s := &dns.Server{
+		Net: "udp", Addr: "127.0.0.1:0", TsigSecret: map[string]string{keyName: secret},
+		MsgAcceptFunc: func(dns.Header) dns.MsgAcceptAction { return dns.MsgAccept },
+	}
+	var mu sync.Mutex
+	s.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
+		mu.Lock()
+		defer mu.Unlock()
+		r := new(dns.Msg).SetReply(m)
+		if m.Opcode == dns.OpcodeUpdate {
+			if m.IsTsig() == nil || w.TsigStatus() != nil {
+				t.Errorf("signature of %s: %v", m.Ns[0].Header().Name, w.TsigStatus())
+			}
+			name := m.Ns[0].Header().Name
+			seen[name]++
+			switch {
+			case m.Id%4 == 1 && seen[name] == 1:
+				return // is sent again
+			case m.Id%4 == 1:
+				r.Rcode = dns.RcodeYXDomain // as if the first answer had been lost
+			case m.Id%4 == 2:
+				r.Rcode = dns.RcodeServerFailure
+			}
+			r.SetTsig(keyName, dns.HmacSHA256, 300, time.Now().Unix())
+		}
+		if err := w.WriteMsg(r); err != nil {
+			t.Error(err)
+		}
+	})
+	started := make(chan struct{})
+	s.NotifyStartedFunc = func() { close(started) }
+	ended := make(chan error)
+	go func() { ended <- s.ListenAndServe() }()
+	<-started
+	u, err := newPacedUpdates("u", 20*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l.limit != 20 || len(l.requests) != 20 {
-		t.Fatalf("%d of %d updates are prepared, expected 20", len(l.requests), l.limit)
+	u.socket.fd, err = connect(netip.MustParseAddrPort(s.PacketConn.LocalAddr().String()))
+	if err != nil {
+		t.Fatal(err)
 	}
-	names := map[string]bool{}
-	for _, r := range l.requests {
-		if err := dns.TsigVerify(slices.Clone(r.wire), secret, "", false); err != nil {
-			t.Error(err)
+	start := time.Now()
+	p := paced{updates: u}
+	for u.sent < 20 || u.open() > 0 {
+		if time.Since(start) > 30*time.Second {
+			t.Fatalf("%d of %d updates have no answer", u.open(), u.sent)
 		}
-		var m dns.Msg
-		if err := m.Unpack(r.wire); err != nil {
+		if err := errors.Join(u.send(time.Since(start)), p.receive(&u.socket, u.take)); err != nil {
 			t.Fatal(err)
 		}
-		if m.Id != r.id {
-			t.Errorf("ID %d, expected %d", m.Id, r.id)
-		}
-		names[m.Ns[0].Header().Name] = true
+		time.Sleep(time.Millisecond)
 	}
-	if len(names) != 20 {
-		t.Errorf("%d names", len(names))
+	if err := errors.Join(unix.Close(u.socket.fd), s.Shutdown(), <-ended); err != nil {
+		t.Error(err)
+	}
+	if len(seen) != 20 || len(u.sample.latencies) != 15 || u.sample.failures() != "5 SERVFAIL" || u.sample.repeated < 5 {
+		t.Errorf("%d names, %d updates succeeded, %d were sent again, failed: %s",
+			len(seen), len(u.sample.latencies), u.sample.repeated, u.sample.failures())
 	}
 }
 

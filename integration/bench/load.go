@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/dicomnam/dicomnam/integration/lab"
@@ -256,25 +255,18 @@ func (b *bench) mixed(ctx context.Context) error {
 			}
 			var updated *sample
 			beside, err := quietly(b, func(try int) (*sample, error) {
-				updates, err := updateLoad{
-					to: s.address, zone: zoneName, network: "udp", clients: 64, prefix: fmt.Sprintf("m%d-%d", n, try),
-					duration: load.duration, limit: maxUpdates, rate: mixedUpdates,
-				}.prepared()
-				if err != nil {
+				with := load
+				if with.updates, err = newPacedUpdates(fmt.Sprintf("m%d-%d", n, try), load.duration); err != nil {
 					return nil, err
 				}
-				return b.measure(ctx, s, func() (*sample, error) {
-					var wg sync.WaitGroup
-					wg.Go(func() { updated = updates.run(ctx) })
-					defer wg.Wait()
-					return load.run(ctx)
-				})
+				updated = with.updates.sample
+				return b.measure(ctx, s, func() (*sample, error) { return with.run(ctx) })
 			})
 			if err != nil {
 				return err
 			}
 			m.beside = append(m.beside, beside)
-			updated.others = beside.others
+			updated.elapsed, updated.others = beside.elapsed, beside.others
 			m.updates.merge(updated)
 		}
 	}

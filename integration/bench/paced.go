@@ -35,6 +35,7 @@ type paced struct {
 	sent    int
 	late    *sample // by how much queries were sent too late
 	sample  *sample
+	updates *pacedUpdates // nil: none
 }
 
 // A pacedSocket is one of them. It is no net.UDPConn, for whose answers the
@@ -46,7 +47,13 @@ type pacedSocket struct {
 
 // runPaced sends queries at the rate of the load.
 func (l queryLoad) runPaced(ctx context.Context) (_ *sample, err error) {
-	p := &paced{queries: l.queries, late: newSample(), sample: newSample()}
+	p := &paced{queries: l.queries, late: newSample(), sample: newSample(), updates: l.updates}
+	if u := l.updates; u != nil {
+		if u.socket.fd, err = connect(l.to); err != nil {
+			return nil, err
+		}
+		defer func() { _ = unix.Close(u.socket.fd) }()
+	}
 	for i := range p.sockets {
 		p.sockets[i].fd = -1
 	}
@@ -75,6 +82,9 @@ func (l queryLoad) runPaced(ctx context.Context) (_ *sample, err error) {
 		return nil, err
 	}
 	p.sample.lost = p.open()
+	if p.updates != nil {
+		p.updates.sample.lost = p.updates.open()
+	}
 	p.sample.late = p.late.quantile(.99)
 	return p.sample, nil
 }
@@ -108,6 +118,11 @@ func (p *paced) run(ctx context.Context, count int, rate float64) error {
 		due := min(count, int(elapsed.Seconds()*rate))
 		most := 1 + int(min(elapsed-last, catchUpStep).Seconds()*rate*catchUp)
 		last = elapsed
+		if p.updates != nil {
+			if err := p.updates.send(elapsed); err != nil {
+				return err
+			}
+		}
 		for range min(due-p.sent, most) {
 			p.late.latencies = append(p.late.latencies, elapsed-time.Duration(float64(p.sent)/rate*float64(time.Second)))
 			if err := p.send(); err != nil {
@@ -119,13 +134,18 @@ func (p *paced) run(ctx context.Context, count int, rate float64) error {
 				ended = elapsed
 				p.sample.elapsed = max(elapsed, time.Duration(float64(count)/rate*float64(time.Second)))
 			}
-			if p.open() == 0 || elapsed > ended+queryTimeout {
+			if p.open()+p.updates.open() == 0 || elapsed > ended+queryTimeout {
 				return nil
 			}
 		}
 		// One socket after the other, so that reading does not delay sending.
-		if err := p.receive(&p.sockets[turn%sockets]); err != nil {
+		if err := p.receive(&p.sockets[turn%sockets], p.take); err != nil {
 			return err
+		}
+		if p.updates != nil && turn%sockets == 0 {
+			if err := p.receive(&p.updates.socket, p.updates.take); err != nil {
+				return err
+			}
 		}
 		left := pace - (time.Since(start) - elapsed)
 		if left <= 0 {
@@ -149,8 +169,12 @@ func (p *paced) send() error {
 	binary.BigEndian.PutUint16(q, id)
 	p.sent++
 	s.sentAt[id] = time.Now().UnixNano()
+	return write(s.fd, q)
+}
+
+func write(fd int, message []byte) error {
 	for {
-		if _, err := unix.Write(s.fd, q); err == nil {
+		if _, err := unix.Write(fd, message); err == nil {
 			return nil
 		} else if !errors.Is(err, unix.EINTR) {
 			return os.NewSyscallError("write", err)
@@ -159,7 +183,7 @@ func (p *paced) send() error {
 }
 
 // receive takes the answers that are there.
-func (p *paced) receive(s *pacedSocket) error {
+func (p *paced) receive(s *pacedSocket, take func(answer []byte, latency time.Duration)) error {
 	var answer [512]byte
 	var control [64]byte
 	for {
@@ -184,11 +208,15 @@ func (p *paced) receive(s *pacedSocket) error {
 			continue // answered already
 		}
 		s.sentAt[id] = 0
-		if hasAnswer(answer[:n]) {
-			p.sample.latencies = append(p.sample.latencies, time.Duration(max(0, arrived-sent)))
-		} else {
-			p.sample.failed[wrongAnswer]++
-		}
+		take(answer[:n], time.Duration(max(0, arrived-sent)))
+	}
+}
+
+func (p *paced) take(answer []byte, latency time.Duration) {
+	if hasAnswer(answer) {
+		p.sample.latencies = append(p.sample.latencies, latency)
+	} else {
+		p.sample.failed[wrongAnswer]++
 	}
 }
 

@@ -37,7 +37,8 @@ type queryLoad struct {
 	to       netip.AddrPort
 	queries  [][]byte // packed; the first two octets, the ID, are replaced
 	duration time.Duration
-	rate     float64 // a second, whether answers come or not; 0: as fast as answers come
+	rate     float64       // a second, whether answers come or not; 0: as fast as answers come
+	updates  *pacedUpdates // beside queries that have a rate; nil: none
 }
 
 // packQueries makes queries for up to 10,000 hosts of a zone, in random order.

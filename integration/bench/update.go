@@ -32,9 +32,7 @@ type updateLoad struct {
 	clients  int
 	prefix   string // of the names; none may be used twice
 	duration time.Duration
-	limit    int       // of updates
-	rate     float64   // of all clients, a second; 0: as fast as answers come
-	requests []request // of a prepared load
+	limit    int // of updates
 }
 
 // A request is a signed UPDATE.
@@ -42,20 +40,6 @@ type request struct {
 	id   uint16
 	wire []byte
 	mac  string
-}
-
-// prepared is a load with a rate whose updates are signed already, so that it takes
-// no time for that from the server whose answers to others are measured.
-func (l updateLoad) prepared() (updateLoad, error) {
-	l.limit = min(l.limit, int(l.rate*l.duration.Seconds()))
-	for n := range l.limit {
-		r, err := l.request(n)
-		if err != nil {
-			return l, err
-		}
-		l.requests = append(l.requests, r)
-	}
-	return l, nil
 }
 
 // run sends updates until the duration or the limit is reached.
@@ -86,13 +70,6 @@ func (l updateLoad) run(ctx context.Context) *sample {
 				n := int(next.Add(1)) - 1
 				if n >= l.limit {
 					return
-				}
-				if l.rate > 0 {
-					due := start.Add(time.Duration(float64(n) / l.rate * float64(time.Second)))
-					select {
-					case <-time.After(time.Until(due)):
-					case <-ctx.Done():
-					}
 				}
 				if ctx.Err() != nil {
 					return
@@ -149,15 +126,13 @@ func (c *updateClient) close() {
 // request into the signature of the next, as is right within one answer only, and
 // servers refuse that.
 func (l updateLoad) request(n int) (request, error) {
-	if n < len(l.requests) {
-		return l.requests[n], nil
-	}
 	name := fmt.Sprintf("%s-%07d.%s", l.prefix, n, l.zone)
 	header := func(t uint16) dns.RR_Header {
 		return dns.RR_Header{Name: name, Rrtype: t, Class: dns.ClassINET, Ttl: 300}
 	}
 	a := &dns.A{Hdr: header(dns.TypeA), A: address(n).AsSlice()}
 	m := new(dns.Msg).SetUpdate(l.zone)
+	m.Id = uint16(n)
 	m.NameNotUsed([]dns.RR{a})
 	m.Insert([]dns.RR{a, &dns.DHCID{Hdr: header(dns.TypeDHCID), Digest: dhcid(name)}})
 	m.SetTsig(keyName, dns.HmacSHA256, 300, time.Now().Unix())
@@ -183,6 +158,12 @@ func (c *updateClient) update(n int) (err error) {
 	if err != nil {
 		return err
 	}
+	return r.check(answer, again, &c.verified)
+}
+
+// check says what is wrong with the answer to a request, which may have been sent more
+// than once. A signature is verified once: the time that it takes is the server's.
+func (r request) check(answer []byte, again bool, verified *bool) error {
 	switch rcode := int(answer[3] & 0xf); {
 	case rcode == dns.RcodeYXDomain && again:
 		return nil // it was done the first time, and that answer was late or lost
@@ -190,9 +171,8 @@ func (c *updateClient) update(n int) (err error) {
 		return errors.New(dns.RcodeToString[rcode])
 	case binary.BigEndian.Uint16(answer[10:]) == 0:
 		return errors.New("unsigned answer")
-	case !c.verified:
-		// Once: the time that it takes is the server's.
-		c.verified = true
+	case !*verified:
+		*verified = true
 		return dns.TsigVerify(answer, secret, r.mac, false)
 	}
 	return nil
