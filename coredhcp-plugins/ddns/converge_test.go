@@ -148,6 +148,19 @@ func (b *bad) answer(wire []byte, rcode int) []byte {
 	return out
 }
 
+// enter has a name have a record that is entered by hand, and nothing else.
+func (b *bad) enter(record string) {
+	b.t.Helper()
+	rr, err := dns.NewRR(record)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	updates := []dns.RR{&dns.ANY{Hdr: dns.RR_Header{Name: rr.Header().Name, Rrtype: dns.TypeANY, Class: dns.ClassANY}}, rr}
+	if rcode, err := b.zones["imaging.example.org."].Update(b.t.Context(), nil, updates, func(string, uint16) bool { return true }); rcode != 0 || err != nil {
+		b.t.Fatal(rcode, err)
+	}
+}
+
 // records are what the zones hold beside their apexes.
 func (b *bad) records() map[string]bool {
 	got := map[string]bool{}
@@ -225,13 +238,7 @@ func TestConverges(t *testing.T) {
 	b := startBad(t, key, seed)
 	static := map[string]bool{"ws0.imaging.example.org. A 192.0.2.250": true, "ws1.imaging.example.org. TXT \"by hand\"": true}
 	for record := range static {
-		rr, err := dns.NewRR(record)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if rcode, err := b.zones["imaging.example.org."].Update(t.Context(), nil, []dns.RR{rr}, func(string, uint16) bool { return true }); rcode != 0 || err != nil {
-			t.Fatal(rcode, err)
-		}
+		b.enter(record)
 	}
 	f := &fickle{t: t, dir: t.TempDir(), config: nameupdate.Config{
 		Routes:  []nameupdate.Route{{Zone: ".", Servers: []string{b.conn.LocalAddr().String()}}},
@@ -298,7 +305,8 @@ func TestConverges(t *testing.T) {
 			}
 		}
 	}
-	if settle() == 0 {
+	names := settle()
+	if names == 0 {
 		t.Errorf("no names; random numbers from %d", seed)
 	}
 	// Of what DNS had too much to forget for none is left without its name.
@@ -312,6 +320,26 @@ func TestConverges(t *testing.T) {
 		}
 	}
 	t.Log(done)
+
+	// The names of some are given to others by hand. When DNS is told again, the addresses lose them too.
+	given := 0
+	for l, err := range f.manager.Leases() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.NameState == lease.NameShown && given < 3 {
+			given++
+			record := l.Name + " A 192.0.2.25" + fmt.Sprint(given)
+			static[record] = true
+			b.enter(record)
+		}
+	}
+	if _, err := f.manager.Resync(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if left := settle(); given == 0 || left != names-given {
+		t.Errorf("%d names after %d of %d were given to others; random numbers from %d", left, given, names, seed)
+	}
 }
 
 // compare returns what is wrong with the records of the zones, and how many names are right.

@@ -20,6 +20,20 @@ func (o overTCP) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 	return o.overTCP(ctx, m)
 }
 
+// deaf is a client that does not hear what the server answers to updates of a zone.
+type deaf struct {
+	*client
+	zone string
+}
+
+func (d deaf) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
+	r, err := d.client.exchange(ctx, m)
+	if err == nil && m.Opcode == dns.OpcodeUpdate && m.Question[0].Name == d.zone {
+		return nil, &upstreamError{nil, errTimeout}
+	}
+	return r, err
+}
+
 // TestBIND runs the sequences against a real server.
 func TestBIND(t *testing.T) {
 	n := startNamed(t)
@@ -112,6 +126,64 @@ func TestBIND(t *testing.T) {
 		must(t, removal(a))
 		must(t, b)
 		n.expect(t, a.Name, "A 192.0.2.107", "DHCID "+DHCID(clientB, a.Name))
+	})
+	t.Run("conflict of a name that was ours", func(t *testing.T) {
+		lost := func(t *testing.T, c2 lease.NameChange) { // the pointer is set, and the answer that says so is lost
+			ex := deaf{c, "2.0.192.in-addr.arpa."}
+			if o := apply(t.Context(), zonesOf(ex), c2, time.Hour); !fails[*serverError](o.err) {
+				t.Fatalf("got %v", o.err)
+			}
+		}
+		without := func(c2 lease.NameChange) lease.NameChange {
+			c2.Make, c2.Unmake = lease.Forward, lease.Reverse
+			return c2
+		}
+		byClient := "DHCID " + DHCID(clientB, host("given"))
+		for _, tt := range []struct {
+			name    string
+			before  func(*testing.T, lease.NameChange)
+			given   []string // what stands at the name then
+			change  func(lease.NameChange) lease.NameChange
+			pointer []string // what stands at the address then; nil: as it was
+			left    []string // of that
+		}{
+			{"renewed, entered by hand", must, []string{"A 192.0.2.250"}, nil, nil, nil},
+			{"renewed, another client's", must, []string{"A 192.0.2.250", byClient}, nil, nil, nil},
+			{"renewed, an alias now", must, []string{"CNAME static.imaging.example.org."}, nil, nil, nil},
+			{"answer lost", lost, []string{"A 192.0.2.250", byClient}, nil, nil, nil},
+			{"pointers not wanted any more", must, []string{"A 192.0.2.250", byClient}, without, nil, nil},
+			{"pointer of another client that had both", must, []string{"A 192.0.2.250"}, nil, []string{"PTR " + host("given"), byClient}, nil},
+			{"pointer entered by hand", must, []string{"A 192.0.2.250"}, nil, []string{"PTR " + host("given")}, []string{"PTR " + host("given")}},
+			{"pointer to another name", must, []string{"A 192.0.2.250"}, nil, []string{"PTR " + host("static"), byClient}, []string{"PTR " + host("static"), byClient}},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				a := change(host("given"), "192.0.2.120", clientA)
+				rev := reverseOf(t, "192.0.2.120")
+				tt.before(t, a)
+				n.expect(t, rev, "PTR "+a.Name, "DHCID "+DHCID(clientA, a.Name))
+				n.put(t, "imaging.example.org.", a.Name, tt.given...)
+				if tt.pointer != nil {
+					n.put(t, "2.0.192.in-addr.arpa.", rev, tt.pointer...)
+				}
+				again := a
+				if tt.change != nil {
+					again = tt.change(a)
+				}
+				for range 2 { // again when it is tried again
+					if o := do(t, again); !errors.Is(o.err, errConflict) {
+						t.Errorf("got %v", o.err)
+					}
+					n.expect(t, a.Name, tt.given...)
+					n.expect(t, rev, tt.left...)
+				}
+				n.put(t, "2.0.192.in-addr.arpa.", rev)
+				n.put(t, "imaging.example.org.", a.Name) // it is free again
+				must(t, a)
+				n.expect(t, a.Name, "A 192.0.2.120", "DHCID "+DHCID(clientA, a.Name))
+				n.expect(t, rev, "PTR "+a.Name, "DHCID "+DHCID(clientA, a.Name))
+				must(t, removal(a))
+			})
+		}
 	})
 	t.Run("conflict with names entered by hand", func(t *testing.T) {
 		for _, label := range []string{"static", "alias", "ns1"} {

@@ -111,6 +111,14 @@ func removePointer(zone string, e entry) *dns.Msg {
 	return m
 }
 
+// withdrawPointer removes the pointer of the address if it is this name and was put
+// there for some client, as its DHCID record tells. NXRRSET or NXDOMAIN: it is not.
+func withdrawPointer(zone string, e entry) *dns.Msg {
+	m := removePointer(zone, e)
+	m.RRsetUsed([]dns.RR{e.dhcidRR(e.reverse())})
+	return m
+}
+
 func newUpdate(zone string) *dns.Msg { return new(dns.Msg).SetUpdate(zone) }
 
 func (e entry) any() dns.RR {

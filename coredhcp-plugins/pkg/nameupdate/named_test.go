@@ -198,6 +198,22 @@ func (n *named) update(t testing.TB, change func(m *dns.Msg)) {
 	t.Helper()
 	m := new(dns.Msg).SetUpdate("imaging.example.org.")
 	change(m)
+	n.send(t, m)
+}
+
+// put has a name of a zone have these records, as records returns them, and no others.
+func (n *named) put(t testing.TB, zone, name string, records ...string) {
+	t.Helper()
+	m := new(dns.Msg).SetUpdate(zone)
+	m.RemoveName([]dns.RR{&dns.ANY{Hdr: dns.RR_Header{Name: name}}})
+	for _, r := range records {
+		m.Insert([]dns.RR{mustRR(t, name+" 60 "+r)})
+	}
+	n.send(t, m)
+}
+
+func (n *named) send(t testing.TB, m *dns.Msg) {
+	t.Helper()
 	r, err := n.client("hmac-sha256").exchange(t.Context(), m)
 	if err != nil || r.Rcode != dns.RcodeSuccess {
 		t.Fatal(r, err)

@@ -135,7 +135,12 @@ func (s sequence) addPointer(ctx context.Context, e entry) error {
 
 // removePointer makes the address not show the name: RFC 4703 section 5.5.
 func (s sequence) removePointer(ctx context.Context, e entry) error {
-	rcode, err := s.send(ctx, removePointer(s.zone, e))
+	return s.gone(ctx, removePointer(s.zone, e))
+}
+
+// gone sends the removal of a pointer that need not be there.
+func (s sequence) gone(ctx context.Context, m *dns.Msg) error {
+	rcode, err := s.send(ctx, m)
 	switch {
 	case err != nil:
 		return err
@@ -143,6 +148,11 @@ func (s sequence) removePointer(ctx context.Context, e entry) error {
 		return nil
 	}
 	return s.unexpected(rcode)
+}
+
+// withdrawPointer is removePointer for a name that is somebody else's now: only if the pointer was put there for a client.
+func (s sequence) withdrawPointer(ctx context.Context, e entry) error {
+	return s.gone(ctx, withdrawPointer(s.zone, e))
 }
 
 // outcome is what became of one change.
@@ -157,7 +167,8 @@ type outcome struct {
 
 // apply makes DNS as the change wants it. What is to be shown goes first, and the
 // forward zone before the reverse zone: a pointer may name only what is there (RFC
-// 4703 section 5.4). Where no server has a zone for the address, the change is done
+// 4703 section 5.4). If the name is somebody else's, a pointer that it had as this
+// client's goes. Where no server has a zone for the address, the change is done
 // without one; a reverse zone that is missing only now, as while the server
 // loads it, is waited for, also after a start.
 func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration) (o outcome) {
@@ -165,13 +176,19 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 	if err != nil {
 		return outcome{err: err}
 	}
+	conflict := "" // the zone with the name, if that is somebody else's
 	steps := [...]struct {
 		wanted bool
 		name   string
 		do     func(sequence) error
 	}{
 		{c.Make&lease.Forward != 0, e.name, func(s sequence) error { return s.add(ctx, e, c.Owned, c.Mode) }},
-		{c.Make&lease.Reverse != 0, e.reverse(), func(s sequence) error { return s.addPointer(ctx, e) }},
+		{c.Make&lease.Reverse != 0, e.reverse(), func(s sequence) error {
+			if conflict != "" {
+				return s.withdrawPointer(ctx, e)
+			}
+			return s.addPointer(ctx, e)
+		}},
 		{c.Unmake&lease.Forward != 0, e.name, func(s sequence) error { return s.remove(ctx, e, c.Owned) }},
 		{c.Unmake&lease.Reverse != 0, e.reverse(), func(s sequence) error { return s.removePointer(ctx, e) }},
 	}
@@ -186,16 +203,22 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 			continue
 		}
 		if err != nil {
-			o.err, o.failed = err, parent(step.name)
+			o.fail(err, parent(step.name), conflict)
 			return o
 		}
-		if err := step.do(sequence{at, zone, &o.took}); err != nil {
+		err = step.do(sequence{at, zone, &o.took})
+		if errors.Is(err, errConflict) {
+			conflict = zone
+			o.answered = append(o.answered, at)
+			continue
+		}
+		if err != nil {
 			var answer *answerError
 			if errors.As(err, &answer) && (answer.rcode == dns.RcodeNotAuth || answer.rcode == dns.RcodeNotZone) {
 				z.forget(zone)
 			}
-			o.err, o.failed = err, zone
-			if answer != nil || errors.Is(err, errConflict) {
+			o.fail(err, zone, conflict)
+			if answer != nil {
 				o.answered = append(o.answered, at)
 			}
 			return o
@@ -203,5 +226,17 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 		o.zones = append(o.zones, zone)
 		o.answered = append(o.answered, at)
 	}
+	if conflict != "" {
+		o.err, o.failed = errConflict, conflict
+	}
 	return o
+}
+
+// fail ends a change at a zone; conflict is the one that has the name as somebody else's, "" if none has. That is then not
+// all that is to be said, and the change is tried again sooner than a conflict alone.
+func (o *outcome) fail(err error, zone, conflict string) {
+	o.err, o.failed = err, zone
+	if conflict != "" {
+		o.err = fmt.Errorf("%v; its pointer: %w", errConflict, err)
+	}
 }

@@ -318,6 +318,42 @@ func TestApplyOrder(t *testing.T) {
 	}
 }
 
+// TestApplyConflict has a name be somebody else's while the reverse zone is well or not.
+func TestApplyConflict(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		reverse int   // rcode of that zone
+		err     error // it gives
+		want    string
+		answers int
+	}{
+		{"well", success, nil, errConflict.Error(), 2},
+		{"no pointer", nxrrset, nil, errConflict.Error(), 2},
+		{"fails", servfail, nil, errConflict.Error() + "; its pointer: updating zone 2.0.192.in-addr.arpa.: SERVFAIL", 2},
+		{"silent", 0, errTimeout, errConflict.Error() + "; its pointer: " + errTimeout.Error(), 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := &directory{zones: []string{"example.org.", "2.0.192.in-addr.arpa."}, update: func(m *dns.Msg) (int, error) {
+				switch {
+				case m.Question[0].Name != "example.org.":
+					return tt.reverse, tt.err
+				case strings.HasPrefix(brief(m), "NONE ANY"):
+					return yxdomain, nil
+				}
+				return nxrrset, nil
+			}}
+			o := apply(t.Context(), zonesOf(d), change("pc1.example.org.", "192.0.2.101", clientA), time.Hour)
+			alone := tt.want == errConflict.Error()
+			if o.err == nil || o.err.Error() != tt.want || errors.Is(o.err, errConflict) != alone || (o.failed == "example.org.") != alone || len(o.answered) != tt.answers {
+				t.Errorf("got %v at %s, %d answers; want %s", o.err, o.failed, len(o.answered), tt.want)
+			}
+			if upstream := fails[*upstreamError](o.err); upstream != (tt.err != nil) {
+				t.Errorf("a server's failure: %v", upstream)
+			}
+		})
+	}
+}
+
 func TestApplyDirections(t *testing.T) {
 	const add, del, set, unset = "NONE ANY |", "IN DHCID ours |", " | ANY PTR", "IN PTR"
 	for _, tt := range []struct {

@@ -222,12 +222,23 @@ func TestWorkerRefusingZone(t *testing.T) {
 func TestWorkerConflict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		taken := true
+		pointers := 0 // updates of the reverse zone
 		b := runWorker(t, nil)
 		b.dns.update = func(m *dns.Msg) (int, error) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
+			if m.Question[0].Name != "example.org." {
+				pointers++
+				if taken && brief(m) != "IN PTR pc0.example.org., ANY DHCID | ANY PTR, ANY DHCID" {
+					t.Errorf("sent %s", brief(m))
+				}
+				if !taken {
+					return success, nil
+				}
+				return nxdomain, nil
+			}
 			b.updates++
-			if !taken || m.Question[0].Name != "example.org." {
+			if !taken {
 				return success, nil
 			}
 			if m.Answer[0].Header().Class == dns.ClassNONE {
@@ -240,6 +251,11 @@ func TestWorkerConflict(t *testing.T) {
 		if sent := b.sent(); sent != 2 {
 			t.Errorf("%d updates at first, want 2", sent)
 		}
+		b.mu.Lock()
+		if pointers != 1 {
+			t.Errorf("%d updates of the pointer at first, want 1", pointers)
+		}
+		b.mu.Unlock()
 		time.Sleep(56 * time.Minute)
 		if sent := b.sent(); sent < 10 || sent > 24 {
 			t.Errorf("%d updates in an hour", sent)
