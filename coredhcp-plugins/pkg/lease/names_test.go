@@ -493,3 +493,44 @@ func TestNameChangesNeverCollide(t *testing.T) {
 		t.Errorf("left in the queue: %+v, %d removals", f.names, len(f.removals))
 	}
 }
+
+// TestNameBehind has leases wait until DNS has forgotten other names.
+func TestNameBehind(t *testing.T) {
+	f := open(t, testConfig())
+	want := func(q Query, a netip.Addr, state NameState, trouble string) {
+		t.Helper()
+		if l, _ := f.Lease(a); l.Name != q.Hostname+".imaging.example.org." || l.NameState != state || l.NameTrouble != trouble {
+			t.Errorf("the lease of %v has %q, %v, %q; want %q, %v, %q", a, l.Name, l.NameState, l.NameTrouble, q.Hostname, state, trouble)
+		}
+	}
+	first, second := named(1, "ws", link2), named(2, "ws", link2)
+	a := f.get(first).Address
+	f.confirm(f.TakeNameChanges(100))
+	f.release(first, a)
+	b := f.get(second).Address
+	want(second, b, NameWaiting, "DNS is to forget first that "+a.String()+" had this name")
+	for _, c := range f.wantChanges("-ws.imaging.example.org. " + a.String()) {
+		f.FailNameChange(c, f.clock.now(), Trouble{Text: "REFUSED"})
+	}
+	want(second, b, NameWaiting, "DNS is to forget first that "+a.String()+" had this name: REFUSED")
+	f.confirm(f.wantChanges("-ws.imaging.example.org. " + a.String()))
+	want(second, b, NameWaiting, "")
+	f.confirm(f.TakeNameChanges(100))
+	want(second, b, NameShown, "")
+
+	for i := range maxRemovals + 1 {
+		second.Hostname = fmt.Sprintf("h%d", i)
+		f.request(renewing(second, b))
+		for _, c := range f.TakeNameChanges(100) { // there is no answer
+			f.ReturnNameChange(c, f.clock.now())
+		}
+	}
+	want(second, b, NameWaiting, "DNS is to forget other names of this address first")
+	f.HoldNameChanges("DNS is away")
+	want(second, b, NameWaiting, "DNS is away")
+	f.HoldNameChanges("")
+	for changes := f.TakeNameChanges(100); len(changes) > 0; changes = f.TakeNameChanges(100) {
+		f.confirm(changes)
+	}
+	want(second, b, NameShown, "")
+}

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -178,6 +179,8 @@ func (m *Manager) tellName(l *Lease) {
 			if why.Conflict {
 				l.NameState = NameConflict
 			}
+		} else if l.NameTrouble == "" {
+			l.NameTrouble = m.behind(b, c)
 		}
 	case m.wanted(b)|b.shows == 0:
 		l.NameState = NameOff
@@ -186,4 +189,23 @@ func (m *Manager) tellName(l *Lease) {
 	default: // it is being written that it is to be told
 		l.NameState = NameWaiting
 	}
+}
+
+// behind says what DNS is to forget before it is told the name of a binding, which waits in a chain; "" if nothing. Caller
+// holds mu.
+func (m *Manager) behind(b *binding, c *chain) string {
+	if m.owing(b) {
+		return "DNS is to forget other names of this address first"
+	}
+	for i := range c.waiting {
+		w := &c.waiting[i]
+		if r := m.removals[w.key]; w.b == nil && r != nil && !m.overtaken(r) {
+			text := fmt.Sprintf("DNS is to forget first that %v had this name", r.addr)
+			if w.why != nil {
+				text += ": " + w.why.Text
+			}
+			return text
+		}
+	}
+	return ""
 }
