@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,13 +14,19 @@ import (
 	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
 )
 
-// TestReadmeExamples has the server take every config.yml of the plugins' READMEs.
-func TestReadmeExamples(t *testing.T) {
+// Once: the tests may run again in this process.
+func TestMain(m *testing.M) {
 	for _, p := range stock {
 		if err := plugins.RegisterPlugin(p); err != nil {
-			t.Fatal(err)
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
 		}
 	}
+	os.Exit(m.Run())
+}
+
+// TestReadmeExamples has the server take every config.yml of the plugins' READMEs.
+func TestReadmeExamples(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "site.yaml"), "domain: imaging.example.org\n")
 	var keys strings.Builder
