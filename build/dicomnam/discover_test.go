@@ -219,9 +219,9 @@ func TestDiscoverHostileServer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a.udp.Timeout = 5 * time.Second
+			a.udp.Timeout = 30 * time.Second
 			d := &discovery{asker: a, domain: "imaging.example.org."}
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			err = d.browse(ctx, dicomServices)
 			if tt.want == "" && (err != nil || len(d.all) != 0) || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {

@@ -24,6 +24,9 @@ import (
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"dicomnam": main}) }
 
+// patience is how long anything may take that is waited for, on a busy machine.
+const patience = 2 * time.Minute
+
 // TestScripts runs dicomnam as a process. The server that some scripts start is
 // this test: the socket and what crosses it are real, the leases are those below,
 // since no network has them all. What a real coredhcp answers is tested in
@@ -74,7 +77,7 @@ func start(s *control.Server, path string) (stop func() error, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, path) }()
-	for range 1000 {
+	for begin := time.Now(); time.Since(begin) < patience; {
 		if _, err := os.Lstat(path); err == nil {
 			return func() error {
 				cancel()
@@ -89,7 +92,7 @@ func start(s *control.Server, path string) (stop func() error, err error) {
 		}
 	}
 	cancel()
-	return nil, errors.Join(errors.New("no socket after 10 s"), <-done)
+	return nil, errors.Join(fmt.Errorf("no socket after %s", patience), <-done)
 }
 
 // deadend leaves a socket at control.sock that nobody listens on.
