@@ -4,8 +4,10 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/miekg/dns"
@@ -21,6 +23,7 @@ type Resolver struct {
 
 const (
 	askTimeout  = time.Second            // for one answer
+	askAttempts = 30                     // of one question: a datagram may be lost, a machine be busy
 	askInterval = 500 * time.Microsecond // between two questions that wait for a change
 )
 
@@ -29,12 +32,18 @@ func (n *Namespace) Resolver(server netip.AddrPort) *Resolver {
 	return &Resolver{from: n, server: server}
 }
 
-// Ask asks one question. What the server says, NXDOMAIN too, is an answer; no
-// answer is an error.
+// Ask asks one question, again where no answer comes. What the server says,
+// NXDOMAIN too, is an answer; no answer is an error.
 func (r *Resolver) Ask(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
 	q := new(dns.Msg).SetQuestion(dns.Fqdn(name), qtype)
 	q.SetEdns0(dns.DefaultMsgSize, false)
 	m, err := r.exchange(ctx, q)
+	for range askAttempts - 1 {
+		if !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
+			break
+		}
+		m, err = r.exchange(ctx, q)
+	}
 	if err != nil {
 		_ = r.Close()
 		return nil, fmt.Errorf("asking %s for %s %s: %w", r.server, name, dns.TypeToString[qtype], err)
