@@ -213,6 +213,7 @@ func TestOrthanc(t *testing.T) {
 	}
 	at := netip.AddrPortFrom(radiology.Server.Addr(), 8042)
 	waitTCP(t, p, l.Server, at)
+	waitTCP(t, p, l.Server, netip.AddrPortFrom(radiology.Server.Addr(), 4242)) // it takes associations later than HTTP
 	client := &http.Client{Transport: &http.Transport{DialContext: func(_ context.Context, network, _ string) (net.Conn, error) {
 		return l.Server.Dial(network, at)
 	}}}
