@@ -88,7 +88,7 @@ func run(ctx context.Context, w io.Writer, o options) (status int) {
 		// news of that can be here before the signal is.
 		select {
 		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(2 * time.Second): // on a busy machine
 		}
 	}
 	switch {
