@@ -75,7 +75,7 @@ func TestRebootUdhcpc(t *testing.T) {
 		} {
 			since := time.Now()
 			again, err := l.Start(l.Client, lab.Command{Name: "udhcpc-r", Path: "busybox", Args: []string{
-				"udhcpc", "-f", "-q", "-n", "-i", lab.Link, "-s", "/bin/true", "-r", tc.ask.String()}})
+				"udhcpc", "-f", "-q", "-n", "-t", "30", "-i", lab.Link, "-s", "/bin/true", "-r", tc.ask.String()}})
 			if err != nil {
 				t.Fatal(err)
 			}
