@@ -159,7 +159,7 @@ func overlay(dir, of, below string) error {
 // freeport NAME... sets each variable to a port of 127.0.0.1, of UDP and of TCP, below
 // those that the kernel gives to clients, one of which could take it before its server.
 func freePort(ts *testscript.TestScript, _ bool, args []string) {
-	const lowest, above = 10_000, 32_768
+	const lowest, above = 30_000, 32_000 // other packages' tests, at the same time, take others
 	for _, name := range args {
 		for {
 			address := fmt.Sprint("127.0.0.1:", lowest+rand.IntN(above-lowest))
