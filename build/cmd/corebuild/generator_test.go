@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,16 +15,24 @@ func TestGenerator(t *testing.T) {
 	const host, ours = "github.com/coredhcp/coredhcp", "github.com/dicomnam/dicomnam"
 	run := func(dir string, args ...string) string {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+		var out []byte
 		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%q: %v\n%s", args, err, stderr.String())
+		var err error
+		for range 3 { // the module proxy may be out of reach for a moment
+			ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
+			cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+			cmd.Dir = dir
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+			stderr.Reset()
+			cmd.Stderr = &stderr
+			out, err = cmd.Output()
+			cancel()
+			if err == nil {
+				return strings.TrimSpace(string(out))
+			}
 		}
-		return strings.TrimSpace(string(out))
+		t.Fatalf("%q: %v\n%s", args, err, stderr.String())
+		return ""
 	}
 	checkout, err := filepath.Abs("../../..")
 	if err != nil {
