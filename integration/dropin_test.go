@@ -23,9 +23,19 @@ import (
 	"github.com/dicomnam/dicomnam/integration/radiology"
 )
 
-// goRun runs a command in a directory, for as long as compiling a host may take. A
-// module that is not this one, at ".", may find what its go.mod lacks.
+// goRun runs a command in a directory, for as long as compiling a host may take, and
+// again where it fails: the module proxy may be out of reach for a moment. A module that
+// is not this one, at ".", may find what its go.mod lacks.
 func goRun(dir string, args ...string) (string, error) {
+	out, err := goRunOnce(dir, args...)
+	for again := 0; err != nil && again < 2; again++ {
+		time.Sleep(5 * time.Second)
+		out, err = goRunOnce(dir, args...)
+	}
+	return out, err
+}
+
+func goRunOnce(dir string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
