@@ -243,6 +243,18 @@ func TestRatio(t *testing.T) {
 	}
 }
 
+func TestCompareTurns(t *testing.T) {
+	t.Parallel()
+	var few, many []*sample
+	for i := range 8 { // few are as fast as the machine is, many by some tenths less
+		few = append(few, &sample{latencies: make([]time.Duration, 1000<<i), elapsed: time.Second})
+		many = append(many, &sample{latencies: make([]time.Duration, (1000<<i)*(i+1)/10), elapsed: time.Second})
+	}
+	if got, want := compareTurns(few, many), "x 0.50 (goal 0.9), half of the turns 0.30-0.70"; got != want {
+		t.Errorf("%q, expected %q", got, want)
+	}
+}
+
 func TestSite(t *testing.T) {
 	t.Parallel()
 	for _, moved := range []int{0, 1, 5000} {

@@ -27,11 +27,11 @@ var (
 )
 
 const (
-	dhcpPool     = "10.1.0.0-10.16.255.255"
-	dhcpPoolSize = 1_048_576
+	dhcpPool     = "10.1.0.0-10.32.255.255"
+	dhcpPoolSize = 2_097_152
 	dhcpPort     = 67
-	crowd        = 256     // exchanges at a time: enough that no server waits for clients
-	fillLimit    = 900_000 // of the pool; the rest is for the measurements
+	crowd        = 256       // exchanges at a time: enough that no server waits for clients
+	fillLimit    = 1_000_000 // of the pool; the rest is for the measurements
 )
 
 // dhcpKinds are the DHCP servers. All give an unknown client an address of one
@@ -66,7 +66,7 @@ networks:
     - netmask: 255.0.0.0
     - router: 10.0.0.1
     - dns: 10.0.0.1
-    - range: ` + s.dir + `/leases.sqlite3 10.1.0.0 10.16.255.255 2h
+    - range: ` + s.dir + `/leases.sqlite3 10.1.0.0 10.32.255.255 2h
 `}
 	}}
 	kea = kind{
@@ -92,22 +92,31 @@ networks:
 }
 
 // wire makes the network of the DHCP side.
-func (b *bench) wire(ctx context.Context) error {
-	if b.net != nil {
-		return nil
+func (b *bench) wire(ctx context.Context) (err error) {
+	if b.net == nil {
+		b.net, err = b.newWire(ctx)
 	}
+	return err
+}
+
+// newWire makes a network of its own for a DHCP server and a relay.
+func (b *bench) newWire(ctx context.Context) (_ *lab.Lab, err error) {
 	if b.mode == lab.Loopback {
-		return errors.New("no network namespaces can be made here")
+		return nil, errors.New("no network namespaces can be made here")
 	}
 	l, err := lab.New(lab.Config{Mode: b.mode, Server: dhcpServer, Dir: b.lab.Dir, Unrecorded: true})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	b.net = l
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
 	if err := l.Plug(ctx, net.HardwareAddr{0x00, 0x00, 0x5e, 0x00, 0x53, 0x02}); err != nil {
-		return err
+		return nil, err
 	}
-	return l.Client.Do(func() error {
+	return l, l.Client.Do(func() error {
 		link, err := netlink.LinkByName(lab.Link)
 		if err != nil {
 			return err
@@ -130,9 +139,11 @@ func (b *bench) wired(part func(context.Context) error) func(context.Context) er
 }
 
 // load is one of the relay's; clients that were used before must not come again.
-func (b *bench) load() exchangeLoad {
+func (b *bench) load() exchangeLoad { return b.loadOn(b.net) }
+
+func (b *bench) loadOn(l *lab.Lab) exchangeLoad {
 	return exchangeLoad{
-		from: b.net.Client, relay: netip.AddrPortFrom(dhcpRelay.Addr(), dhcpPort),
+		from: l.Client, relay: netip.AddrPortFrom(dhcpRelay.Addr(), dhcpPort),
 		to: netip.AddrPortFrom(dhcpServer.Addr(), dhcpPort), duration: b.duration,
 	}
 }
@@ -140,23 +151,31 @@ func (b *bench) load() exchangeLoad {
 // startDHCP starts a DHCP server on a new directory, and waits for its first
 // OFFER. Only one runs at a time: all listen on the same port.
 func (b *bench) startDHCP(ctx context.Context, k kind) (*server, error) {
+	return b.startDHCPOn(ctx, b.net, k)
+}
+
+func (b *bench) startDHCPOn(ctx context.Context, l *lab.Lab, k kind) (*server, error) {
 	s, err := b.prepare(k, setup{port: dhcpPort})
 	if err != nil {
 		return nil, err
 	}
-	return s, b.launchDHCP(ctx, s)
+	return s, b.launchDHCPOn(ctx, l, s)
 }
 
 func (b *bench) launchDHCP(ctx context.Context, s *server) error {
+	return b.launchDHCPOn(ctx, b.net, s)
+}
+
+func (b *bench) launchDHCPOn(ctx context.Context, l *lab.Lab, s *server) error {
 	begin := time.Now()
 	var err error
-	if s.Process, err = b.net.Start(b.net.Server, s.command); err != nil {
+	if s.Process, err = l.Start(l.Server, s.command); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	// A client that never wants what it is offered.
-	probe := b.load()
+	probe := b.loadOn(l)
 	probe.first, probe.window, probe.limit, probe.duration, probe.patience = 1<<31, 1, 1, 0, 5*time.Millisecond
 	for {
 		got, err := probe.run(ctx)
@@ -317,88 +336,6 @@ func lostOf(s *sample) string {
 		lost += fmt.Sprintf(", the load missed %d answers", s.missed)
 	}
 	return lost
-}
-
-// held measures leases while many are held, and the start with them.
-func (b *bench) held(ctx context.Context) error {
-	if err := b.wire(ctx); err != nil {
-		b.skip("held", err.Error())
-		return nil
-	}
-	count := min(b.leases, fillLimit)
-	leases, kea, _ := b.dhcpKinds()
-	var ours time.Duration
-	for i, k := range []kind{leases, kea} {
-		s, err := b.startDHCP(ctx, k)
-		if err != nil {
-			if i == 0 || ctx.Err() != nil {
-				return err
-			}
-			b.skip(k.name, err.Error())
-			continue
-		}
-		err = func() error {
-			defer func() { s.Kill() }()
-			load := b.load()
-			load.window = crowd
-			fill := func(n int) (*sample, error) {
-				load.duration, load.limit = 0, n-load.first
-				got, err := load.run(ctx)
-				load.first += load.limit
-				return got, err
-			}
-			measure := func() (*sample, error) {
-				// No more than there are addresses for.
-				load.duration, load.limit = b.duration, dhcpPoolSize-load.first-2*crowd
-				got, err := b.measure(ctx, s, func() (*sample, error) { return load.run(ctx) })
-				if err == nil {
-					load.first += len(got.latencies) + got.lost + crowd
-				}
-				return got, err
-			}
-			const few = 10_000
-			if _, err := fill(few); err != nil {
-				return err
-			}
-			before, err := measure()
-			if err != nil {
-				return err
-			}
-			if _, err := fill(max(count, load.first)); err != nil {
-				return err
-			}
-			after, err := measure()
-			if err != nil {
-				return err
-			}
-			quiet := func(s *sample) string {
-				return strings.TrimSpace(fmt.Sprintf("at most %s ms without an ACK %s", ms(s.gap), lostOf(s)))
-			}
-			b.add("exchanges with "+thousands(few)+" leases held", k.name, before, "", quiet(before))
-			b.add("exchanges with "+thousands(count)+" leases held", k.name, after, "",
-				times(after.rate(), before.rate(), "0.9")+" of "+thousands(few)+"; "+quiet(after)+
-					fmt.Sprintf("; %.0f MB resident", float64(resident(s.PID()))/1e6))
-			if err := s.Stop(); err != nil {
-				return err
-			}
-			if err := b.launchDHCP(ctx, s); err != nil {
-				return err
-			}
-			size, peer := resident(s.PID()), ""
-			if i == 0 {
-				ours = s.took
-			} else {
-				peer = times(s.took.Seconds(), ours.Seconds(), "")
-			}
-			b.tell("start to first OFFER with "+thousands(load.first)+" leases", k.name, peer,
-				fmt.Sprintf("%s ms (goal 300 at 100,000, 3000 at 1,000,000); %.0f MB resident, %d bytes a lease", ms(s.took), float64(size)/1e6, size/int64(load.first)))
-			return nil
-		}()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // perfdhcpRate is what Kea can follow, and perfdhcp too.

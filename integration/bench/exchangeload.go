@@ -27,15 +27,16 @@ const (
 	relayLook  = time.Millisecond // how often a load with a rate and no rest looks for what is due
 )
 
-// An exchangeLoad is a relay agent with new clients behind it, each of which
-// goes once through DISCOVER, OFFER, REQUEST and ACK. It is one goroutine and one
+// An exchangeLoad is a relay agent with clients behind it, each of which goes
+// through DISCOVER, OFFER, REQUEST and ACK. It is one goroutine and one
 // socket, which read and write many messages in one system call and allocate for
 // none, so that it leaves the processors to the server.
 type exchangeLoad struct {
 	from     *lab.Namespace
 	relay    netip.AddrPort // giaddr, and where it listens
 	to       netip.AddrPort
-	first    int           // number of the first client; no two loads may share any
+	first    int           // number of the first client, and of its exchange; no two loads may share any
+	back     []int         // clients that come back, over and over; nil: all are new
 	window   int           // exchanges at a time, where no rate is given
 	rate     float64       // exchanges a second, whether answers come or not; 0: as fast as answers come
 	rest     time.Duration // between two looks at answers and at what is due, which a rate then bears; 0: answers wake the load
@@ -261,7 +262,7 @@ func answerOf(options []byte) (messageType byte, serverID []byte) {
 	return messageType, serverID
 }
 
-// queue makes the n-th client's message and puts it into the next batch, which
+// queue makes the n-th exchange's message and puts it into the next batch, which
 // leaves when it is full.
 func (r *relayed) queue(n int, messageType byte, requested, serverID []byte) error {
 	m := r.message(r.out.octet[r.queued][:0], r.first+n, messageType, requested, serverID)
@@ -272,14 +273,23 @@ func (r *relayed) queue(n int, messageType byte, requested, serverID []byte) err
 	return r.flush()
 }
 
-// message makes one of a client's in the memory of m, which is empty.
+// client is the number of the client of exchange n.
+func (l exchangeLoad) client(n int) int {
+	if l.back == nil {
+		return n
+	}
+	return l.back[n%len(l.back)]
+}
+
+// message makes one of exchange n in the memory of m, which is empty.
 func (l exchangeLoad) message(m []byte, n int, messageType byte, requested, serverID []byte) []byte {
 	m = m[:minBOOTP]
 	clear(m)
 	copy(m, []byte{1, 1, 6, 1}) // BOOTREQUEST, Ethernet, one hop
 	hardware := [7]byte{1, 2, 0}
-	binary.BigEndian.PutUint32(hardware[3:], uint32(n))
-	copy(m[offXID:], hardware[3:])
+	client := l.client(n)
+	binary.BigEndian.PutUint32(hardware[3:], uint32(client))
+	binary.BigEndian.PutUint32(m[offXID:], uint32(n))
 	giaddr := l.relay.Addr().As4()
 	copy(m[offGiaddr:], giaddr[:])
 	copy(m[offChaddr:], hardware[1:])
@@ -292,7 +302,7 @@ func (l exchangeLoad) message(m []byte, n int, messageType byte, requested, serv
 		m = append(append(m, 54, byte(len(serverID))), serverID...)
 	}
 	if l.named {
-		name := clientName(n)
+		name := clientName(client)
 		m = append(append(m, 12, byte(len(name))), name...)
 	}
 	m = append(m, 255)

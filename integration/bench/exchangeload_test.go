@@ -21,6 +21,7 @@ func TestExchanges(t *testing.T) {
 	for name, load := range map[string]exchangeLoad{
 		"as fast as answers come": {window: 7, patience: 100 * time.Millisecond},
 		"paced":                   {rate: 4000, patience: 3 * time.Second},
+		"clients that come back":  {window: 2, back: []int{7, 1 << 30, 8}, patience: 100 * time.Millisecond},
 		"paced, with rests":       {rate: 4000, rest: overloadRest, patience: 3 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -44,7 +45,7 @@ func testExchanges(t *testing.T, load exchangeLoad) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	requests := make(chan int, 1)
+	requests, clients := make(chan int, 1), map[string]bool{}
 	go func() {
 		n, buffer := 0, make([]byte, 2048)
 		defer func() { requests <- n }()
@@ -67,6 +68,7 @@ func testExchanges(t *testing.T, load exchangeLoad) {
 			}
 			if m.MessageType() == dhcpv4.MessageTypeRequest {
 				n++
+				clients[m.ClientHWAddr.String()] = true
 				if !m.RequestedIPAddress().Equal(mine) || !m.ServerIdentifier().Equal(net.IP{127, 0, 0, 1}) {
 					t.Errorf("client %v asks %v for %v", m.ClientHWAddr, m.ServerIdentifier(), m.RequestedIPAddress())
 				}
@@ -90,7 +92,13 @@ func testExchanges(t *testing.T, load exchangeLoad) {
 	if err := errors.Join(err, server.Close()); err != nil {
 		t.Fatal(err)
 	}
-	asked := <-requests
+	asked, want := <-requests, load.limit
+	if load.back != nil {
+		want = len(load.back)
+	}
+	if len(clients) != want {
+		t.Errorf("%d clients, want %d", len(clients), want)
+	}
 	if refused := got.failed["message type 6"]; asked != 200 || got.lost != 50 || refused != 30 || len(got.latencies) != 120 {
 		t.Errorf("of %d requests %d were acknowledged, %d refused and %d lost; want 120, 30 and 50 of 200", asked, len(got.latencies), refused, got.lost)
 	}

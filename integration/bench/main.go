@@ -97,7 +97,7 @@ func parse(args []string) (options, error) {
 	only := f.String("only", strings.Join(sections, ","), "parts to run, with commas between")
 	sizes := f.String("sizes", "", "records of the zones that are updated, with commas between (default 10000)")
 	names := f.Int("names", 0, "names of the zone that is started with (default 100000)")
-	leases := f.Int("leases", 0, "leases that are held (default 100000, at most 900000)")
+	leases := f.Int("leases", 0, "leases that are held (default 100000, at most 1000000)")
 	duration := f.Duration("d", 0, "length of each measurement (default 4s)")
 	follow := f.Duration("follow", 0, "length of the load that DNS is to follow (default 30s, with -short 5s)")
 	rounds := f.Int("rounds", 0, "how often each measurement is done (default 3)")

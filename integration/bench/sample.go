@@ -117,10 +117,27 @@ func (b *bench) calm(ctx context.Context) {
 	}
 }
 
+// settle waits until a server has nothing left to do, or the patience ends.
+func (b *bench) settle(ctx context.Context, s *server) {
+	const look = 3 * tick
+	for begin := time.Now(); time.Since(begin) < b.wait && ctx.Err() == nil; {
+		used := cpuOf(s.PID())
+		time.Sleep(look)
+		if cpuOf(s.PID()) == used {
+			return
+		}
+	}
+}
+
 // measure runs a load against a server, when the machine is quiet, and adds what
 // the processors did.
 func (b *bench) measure(ctx context.Context, s *server, load func() (*sample, error)) (*sample, error) {
 	b.calm(ctx)
+	return b.observe(s, load)
+}
+
+// observe is measure, but for the waiting.
+func (b *bench) observe(s *server, load func() (*sample, error)) (*sample, error) {
 	begin, server, own, machine, steal := time.Now(), cpuOf(s.PID()), cpuOfSelf(), cpuOfMachine(), stolen()
 	drops := dropped(s.port)
 	result, err := load()
