@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -366,7 +365,7 @@ func (r *reader) take(l *listener, in *inbox, i int, at time.Time) {
 		s.malformed(&p, errOversized)
 		return
 	}
-	p.packet = bytes.Clone(in.octets[i][:m.octets])
+	p.packet = in.octets[i][:m.octets]
 	push := r.queue.push
 	if !s.prompt.Load() {
 		push = r.workers.submit

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"net/netip"
 	"sync"
 	"time"
@@ -49,7 +50,8 @@ func newQueue(limit int) *queue {
 	return q
 }
 
-// push adds a packet, or reports that there is no room.
+// push adds a copy of a packet, or reports that there is no room: what is turned
+// away costs no more than being read.
 func (q *queue) push(r received) bool {
 	limit := q.limit
 	if isDiscover(r.packet) {
@@ -63,6 +65,7 @@ func (q *queue) push(r received) bool {
 	if q.ring.length >= limit {
 		return false
 	}
+	r.packet = bytes.Clone(r.packet)
 	q.ring.push(r)
 	q.ready.Signal()
 	return true

@@ -184,6 +184,26 @@ func TestWorkersDropTheNewest(t *testing.T) {
 	}
 }
 
+// The reader's memory is read into again, while what is queued waits; what is not
+// queued needs none.
+func TestQueueCopies(t *testing.T) {
+	q, p := newQueue(1), testPacket(dhcpv4.MessageTypeRequest, 1, 1)
+	if !q.push(p) {
+		t.Fatal("no room for the first")
+	}
+	p.packet[offTransaction] = 2
+	if got := testing.AllocsPerRun(100, func() {
+		if q.push(p) {
+			t.Error("room for more than one")
+		}
+	}); got != 0 {
+		t.Errorf("%v allocations for a packet that is turned away", got)
+	}
+	if got, ok := q.pop(); !ok || got.packet[offTransaction] != 1 {
+		t.Errorf("%t, %v", ok, got.packet)
+	}
+}
+
 func TestRing(t *testing.T) {
 	var r ring
 	pushed, popped := 0, 0

@@ -33,7 +33,7 @@ func startWorkers(n, length int, newWork func() func(*received)) *workers {
 	return w
 }
 
-// submit queues the packet, or reports that there is no room.
+// submit queues a copy of the packet, or reports that there is no room.
 func (w *workers) submit(r received) bool {
 	return w.queues[clientHash(w.seed, r.packet)%uint64(len(w.queues))].push(r)
 }
