@@ -192,7 +192,7 @@ func (b *bench) fill(ctx context.Context, l *lab.Lab, k kind, leases int) (*hold
 
 // compareHolders measures two servers of one kind in short slices that take turns: a
 // machine whose speed changes is then as fast for the one as for the other. A turn is
-// four slices: few, many, many, few, or the other way round.
+// four slices, of which the first and the last are of the same server.
 func (b *bench) compareHolders(ctx context.Context, turns int, few, many *holder) error {
 	holders := [2]*holder{few, many}
 	for _, h := range holders {
