@@ -17,6 +17,7 @@ type table struct {
 	spare    []number            // of bindings that were taken back
 	blocks   map[[16]byte]*block // those that are entered, by the first address of their block
 	entered  int
+	latest   *binding          // that was found last: one decision asks for the same a dozen times; nil: none
 	byClient [256]heads        // by the first octet and the rest of the hash of Key: the first of a chain, which other clients with that hash are part of
 	machines map[uint32]number // by hash of the machine: the first of a chain of at most maxShared that are active
 	imported bool              // a client was linked that importedIdentifier stands for
@@ -57,9 +58,13 @@ func (t *table) get(n number) *binding {
 
 // at is the binding of an address, nil if there is none.
 func (t *table) at(a netip.Addr) *binding {
+	if t.latest != nil && t.latest.addr == a {
+		return t.latest
+	}
 	first, i := place(a)
 	if k := t.blocks[first]; k != nil {
 		if b := t.get(k[i]); b != nil && b.addr == a {
+			t.latest = b
 			return b
 		}
 	}
@@ -114,6 +119,7 @@ func (t *table) leave(b *binding) {
 	first, i := place(b.addr)
 	t.blocks[first][i] = 0
 	t.entered--
+	t.latest = nil
 }
 
 // remove takes back a binding that nothing refers to any more.
@@ -138,6 +144,9 @@ func (t *table) first(key []byte) *binding {
 	b := t.get(t.heads(h).get(h))
 	for b != nil && b.client.key() != string(key) {
 		b = t.get(b.sibling)
+	}
+	if b != nil {
+		t.latest = b // as where a client was before, its address is asked for next
 	}
 	return b
 }

@@ -29,6 +29,9 @@ func TestTable(t *testing.T) {
 		} else {
 			i := r.IntN(len(all))
 			b := all[i]
+			if table.at(b.addr) != b {
+				t.Fatalf("%v is not found", b.addr)
+			}
 			table.unlink(b)
 			table.leave(b)
 			table.remove(b)
