@@ -237,6 +237,6 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 func (o *outcome) fail(err error, zone, conflict string) {
 	o.err, o.failed = err, zone
 	if conflict != "" {
-		o.err = fmt.Errorf("%v; its pointer: %w", errConflict, err)
+		o.err = fmt.Errorf("%s; its pointer: %w", errConflict.Error(), err)
 	}
 }
