@@ -140,6 +140,16 @@ func (m *Manager) superseded(b *binding) bool {
 	return n != nil && n.version > b.version
 }
 
+// follows says whether a binding is superseded by one that waits in the same chain: until that is shown, DNS has the name at
+// the address of b, and that must not lose its pointer. Where the name is somebody else's by now, DNS has not. Caller holds mu.
+func (m *Manager) follows(c *chain, b *binding) bool {
+	if len(c.waiting) == 1 || !m.superseded(b) {
+		return false
+	}
+	i := c.find(m.newest(b), "")
+	return i >= 0 && (c.waiting[i].why == nil || !c.waiting[i].why.Conflict)
+}
+
 // takesBack says whether a client that gets its lease b again gets back the name that went to a namesake: it moved. A
 // renewal alone does not take the name from another network interface, or two that are both in use would take it from
 // each other for ever. Caller holds mu.
