@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"math"
 	"os"
 	"strings"
 	"sync"
@@ -184,15 +183,11 @@ func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, erro
 
 // newLog is a log that is new, or that Pebble writes again from its beginning.
 func (g *guard) newLog(f vfs.File) (vfs.File, error) {
-	l := &logFile{File: f, g: g, size: math.MaxInt64}
-	if g.real {
-		info, err := f.Stat()
-		if err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-		l.size = info.Size()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
-	return l, nil
+	return &logFile{File: f, g: g, size: info.Size()}, nil
 }
 
 // Create implements vfs.FS, as do the methods after it.
