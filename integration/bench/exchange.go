@@ -116,7 +116,7 @@ func (b *bench) newWire(ctx context.Context) (_ *lab.Lab, err error) {
 	if err := l.Plug(ctx, net.HardwareAddr{0x00, 0x00, 0x5e, 0x00, 0x53, 0x02}); err != nil {
 		return nil, err
 	}
-	return l, l.Client.Do(func() error {
+	if err := l.Client.Do(func() error {
 		link, err := netlink.LinkByName(lab.Link)
 		if err != nil {
 			return err
@@ -124,7 +124,10 @@ func (b *bench) newWire(ctx context.Context) (_ *lab.Lab, err error) {
 		return netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{
 			IP: dhcpRelay.Addr().AsSlice(), Mask: net.CIDRMask(dhcpRelay.Bits(), 32),
 		}})
-	})
+	}); err != nil {
+		return nil, err // and not what is closed then
+	}
+	return l, nil
 }
 
 // wired is a part that needs that network, and is skipped without it.
