@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -164,7 +165,42 @@ func theForeign(t *testing.T, name string) foreign {
 	return fs[name]
 }
 
-var testLine = regexp.MustCompile(`^(=== RUN|--- PASS:|--- FAIL:|--- SKIP:) +(Test\w+)( \(.*)?\n`)
+var testLine = regexp.MustCompile(`^(=== RUN|=== CONT|--- PASS:|--- FAIL:|--- SKIP:) +(Test\w+)( \(.*)?\n`)
+
+// testResults reads what tests have written, and which of them ran when that ended: no
+// two at a time.
+func testResults(written string) (found map[string]string, running string) {
+	found = map[string]string{}
+	for line := range strings.Lines(written) {
+		switch m := testLine.FindStringSubmatch(line); {
+		case m == nil:
+		case strings.HasPrefix(m[1], "==="):
+			running = m[2]
+		default:
+			found[m[2]] = strings.Trim(m[1], "-: ")
+		}
+	}
+	if found[running] != "" {
+		running = ""
+	}
+	return found, running
+}
+
+func TestTestResults(t *testing.T) {
+	t.Parallel()
+	begin := "=== RUN   TestA\n=== PAUSE TestA\n=== RUN   TestB\n=== RUN   TestB/sub\n--- FAIL: TestB (0.00s)\n    --- FAIL: TestB/sub (0.00s)\n"
+	for _, tt := range []struct{ name, written, running string }{
+		{"the program ends", begin + "=== RUN   TestC\nexit status 1\n", "TestC"},
+		{"a parallel one does not end", begin + "=== RUN   TestC\n--- SKIP: TestC (0.00s)\n=== CONT  TestA\npanic: test timed out after 4m0s\n", "TestA"},
+		{"all end", begin + "=== CONT  TestA\n--- PASS: TestA (0.00s)\nFAIL\n", ""},
+		{"none", "", ""},
+	} {
+		found, running := testResults(tt.written)
+		if running != tt.running || tt.written != "" && found["TestB"] != "FAIL" {
+			t.Errorf("%s: %v, running %q", tt.name, found, running)
+		}
+	}
+}
 
 // results runs CoreDNS's own tests; only are the names of those to run, all if there
 // are none. A test that does not end, or ends the program, has failed, and those after
@@ -176,20 +212,12 @@ func (f foreign) results(t *testing.T, only ...string) map[string]string {
 	}
 	found := map[string]string{}
 	for range 5 {
-		written := f.run(t, "-test.v", "-test.timeout=4m", "-test.run=^("+strings.Join(only, "|")+")$")
-		var last string
-		for line := range strings.Lines(written) {
-			switch m := testLine.FindStringSubmatch(line); {
-			case m == nil:
-			case m[1] == "=== RUN":
-				last = m[2]
-			default:
-				found[m[2]] = strings.Trim(m[1], "-: ")
-			}
-		}
-		if _, ended := found[last]; !ended {
-			found[last] = "FAIL"
-			t.Logf("%s does not end:\n%s", last, written[strings.LastIndex(written, "=== RUN   "+last):])
+		written := f.run(t, "-test.v", "-test.parallel=1", "-test.timeout=4m", "-test.run=^("+strings.Join(only, "|")+")$")
+		some, running := testResults(written)
+		maps.Copy(found, some)
+		if running != "" {
+			found[running] = "FAIL"
+			t.Logf("%s does not end:\n%s", running, written[strings.LastIndex(written, "=== RUN   "+running):])
 		}
 		only = slices.DeleteFunc(slices.Clone(only), func(name string) bool { return found[name] != "" })
 		if len(only) == 0 {
