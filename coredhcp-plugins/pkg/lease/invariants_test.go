@@ -13,6 +13,11 @@ func (f *fixture) check() {
 	f.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if b := f.bindings.latest; b != nil {
+		if f.bindings.latest = nil; f.bindings.at(b.addr) != b {
+			f.Fatalf("%+v was found last, and is not there", b)
+		}
+	}
 	known, ending, owned, declined, joined := 0, 0, 0, 0, 0
 	for b := range f.bindings.each() {
 		a := b.addr
