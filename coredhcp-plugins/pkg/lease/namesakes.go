@@ -141,13 +141,22 @@ func (m *Manager) superseded(b *binding) bool {
 }
 
 // follows says whether a binding is superseded by one that waits in the same chain: until that is shown, DNS has the name at
-// the address of b, and that must not lose its pointer. Where the name is somebody else's by now, DNS has not. Caller holds mu.
+// the address of b, and that must not lose its pointer. Where the name is somebody else's by now, or only a pointer is not
+// shown, DNS has not. Caller holds mu.
 func (m *Manager) follows(c *chain, b *binding) bool {
-	if len(c.waiting) == 1 || !m.superseded(b) {
+	if len(c.waiting) == 1 {
 		return false
 	}
-	i := c.find(m.newest(b), "")
-	return i >= 0 && (c.waiting[i].why == nil || !c.waiting[i].why.Conflict)
+	n := m.newest(b)
+	if n == nil || n.version <= b.version {
+		return false
+	}
+	i := c.find(n, "")
+	if i < 0 {
+		return false
+	}
+	why := c.waiting[i].why
+	return why == nil || !why.Conflict && !why.Pointer
 }
 
 // takesBack says whether a client that gets its lease b again gets back the name that went to a namesake: it moved. A

@@ -34,6 +34,7 @@ func (s NameState) String() string {
 // Trouble says why DNS does not show what it is to show.
 type Trouble struct {
 	Conflict bool   // the name is somebody else's
+	Pointer  bool   // what failed is the address's part alone: its name is in DNS, or somebody else's
 	Text     string // for people; equal texts best share one string
 }
 
