@@ -13,6 +13,21 @@ import (
 // errConflict: the name belongs to somebody else.
 var errConflict = errors.New("the name is in use by another client or was entered by hand")
 
+// pointerError: what failed is the reverse zone's part of a change. The name is as it
+// shall be, or somebody else's.
+type pointerError struct {
+	conflict bool
+	err      error
+}
+
+func (e *pointerError) Error() string {
+	if e.conflict {
+		return fmt.Sprintf("%v; its pointer: %v", errConflict, e.err)
+	}
+	return e.err.Error()
+}
+func (e *pointerError) Unwrap() error { return e.err }
+
 // serverError: the server does not answer by UDP, which says nothing about the
 // change but that it has to wait.
 type serverError struct {

@@ -177,6 +177,13 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 		return outcome{err: err}
 	}
 	conflict := "" // the zone with the name, if that is somebody else's
+	fail := func(name, zone string, err error) outcome {
+		if name != e.name {
+			err = &pointerError{conflict != "", err} // also of a conflict: it is then tried again sooner
+		}
+		o.err, o.failed = err, zone
+		return o
+	}
 	steps := [...]struct {
 		wanted bool
 		name   string
@@ -203,8 +210,7 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 			continue
 		}
 		if err != nil {
-			o.fail(err, parent(step.name), conflict)
-			return o
+			return fail(step.name, parent(step.name), err)
 		}
 		err = step.do(sequence{at, zone, &o.took})
 		if errors.Is(err, errConflict) {
@@ -217,11 +223,10 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 			if errors.As(err, &answer) && (answer.rcode == dns.RcodeNotAuth || answer.rcode == dns.RcodeNotZone) {
 				z.forget(zone)
 			}
-			o.fail(err, zone, conflict)
 			if answer != nil {
 				o.answered = append(o.answered, at)
 			}
-			return o
+			return fail(step.name, zone, err)
 		}
 		o.zones = append(o.zones, zone)
 		o.answered = append(o.answered, at)
@@ -230,13 +235,4 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 		o.err, o.failed = errConflict, conflict
 	}
 	return o
-}
-
-// fail ends a change at a zone; conflict is the one that has the name as somebody else's, "" if none has. That is then not
-// all that is to be said, and the change is tried again sooner than a conflict alone.
-func (o *outcome) fail(err error, zone, conflict string) {
-	o.err, o.failed = err, zone
-	if conflict != "" {
-		o.err = fmt.Errorf("%s; its pointer: %w", errConflict.Error(), err)
-	}
 }

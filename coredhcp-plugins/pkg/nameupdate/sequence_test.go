@@ -306,12 +306,12 @@ func TestApplyOrder(t *testing.T) {
 			}
 			zones, fail = nil, "example.org."
 			o = apply(t.Context(), zonesOf(d), c, time.Hour)
-			if o.err == nil || o.failed != fail || strings.Join(zones, " ") != "example.org." {
+			if o.err == nil || o.failed != fail || strings.Join(zones, " ") != "example.org." || fails[*pointerError](o.err) {
 				t.Errorf("after the forward zone failed: %+v, updated %v", o, zones)
 			}
 			zones, fail = nil, "2.0.192.in-addr.arpa."
 			o = apply(t.Context(), zonesOf(d), c, time.Hour)
-			if o.err == nil || o.failed != fail || strings.Join(o.zones, " ") != "example.org." {
+			if o.err == nil || o.failed != fail || strings.Join(o.zones, " ") != "example.org." || !fails[*pointerError](o.err) {
 				t.Errorf("after the reverse zone failed: %+v", o)
 			}
 		})
@@ -346,6 +346,9 @@ func TestApplyConflict(t *testing.T) {
 			alone := tt.want == errConflict.Error()
 			if o.err == nil || o.err.Error() != tt.want || errors.Is(o.err, errConflict) != alone || (o.failed == "example.org.") != alone || len(o.answered) != tt.answers {
 				t.Errorf("got %v at %s, %d answers; want %s", o.err, o.failed, len(o.answered), tt.want)
+			}
+			if fails[*pointerError](o.err) == alone {
+				t.Errorf("that it is the pointer which failed: %t", !alone)
 			}
 			if upstream := fails[*upstreamError](o.err); upstream != (tt.err != nil) {
 				t.Errorf("a server's failure: %v", upstream)

@@ -330,7 +330,7 @@ var conflict = lease.Trouble{Conflict: true, Text: errConflict.Error()}
 
 // trouble is what a lease is told of an error.
 func (w *Worker) trouble(err error) lease.Trouble {
-	return lease.Trouble{Text: w.log.intern(err.Error())}
+	return lease.Trouble{Pointer: fails[*pointerError](err), Text: w.log.intern(err.Error())}
 }
 
 // giveBack returns a change that failed.

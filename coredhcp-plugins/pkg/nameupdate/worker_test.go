@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/miekg/dns"
 )
 
@@ -273,6 +274,56 @@ func TestWorkerConflict(t *testing.T) {
 		b.expect(t, 0, 1)
 		if b.lines("name is free now") != 1 {
 			t.Errorf("log:\n%s", b.log)
+		}
+	})
+}
+
+// A conflict whose reverse zone does not let go of the pointer is tried again with
+// pauses, and is a conflict as any other when it does.
+func TestWorkerConflictKeepsPointer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refusing := true
+		b := runWorker(t, nil)
+		b.dns.update = func(m *dns.Msg) (int, error) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			switch {
+			case m.Question[0].Name == "example.org.":
+				if m.Answer[0].Header().Class == dns.ClassNONE {
+					return yxdomain, nil
+				}
+				return nxrrset, nil
+			case refusing:
+				b.updates++
+				return refused, nil
+			}
+			return success, nil
+		}
+		trouble := func() lease.Trouble {
+			b.queue.mu.Lock()
+			defer b.queue.mu.Unlock()
+			return b.queue.why
+		}
+		b.queue.put(numbered(0, 1, "example.org.")...)
+		time.Sleep(time.Hour)
+		if sent := b.sent(); sent < 60 || sent > 130 {
+			t.Errorf("%d updates of the pointer in an hour", sent)
+		}
+		if why := trouble(); why.Conflict || !why.Pointer || !strings.Contains(why.Text, "another client") || !strings.Contains(why.Text, "REFUSED") {
+			t.Errorf("its lease is told %+v", why)
+		}
+		if s := b.Stats(); s.Conflicts != 0 || s.Failures < 60 {
+			t.Errorf("stats %+v", s)
+		}
+		b.mu.Lock()
+		refusing = false
+		b.mu.Unlock()
+		time.Sleep(maxBackoff + 2*pollEvery)
+		if why := trouble(); why != conflict {
+			t.Errorf("its lease is told %+v", why)
+		}
+		if s := b.Stats(); s.Conflicts != 1 {
+			t.Errorf("stats %+v", s)
 		}
 	})
 }
