@@ -158,7 +158,7 @@ func (s sequence) withdrawPointer(ctx context.Context, e entry) error {
 // outcome is what became of one change.
 type outcome struct {
 	err       error
-	zones     []string // that took their part of it
+	zones     []string // that took their part of it, or have the name as somebody else's
 	answered  []*upstream
 	took      span   // for their answers
 	failed    string // the zone that did not, "" if none is to blame
@@ -176,10 +176,10 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 	if err != nil {
 		return outcome{err: err}
 	}
-	conflict := "" // the zone with the name, if that is somebody else's
+	conflict := false // the name is somebody else's
 	fail := func(name, zone string, err error) outcome {
 		if name != e.name {
-			err = &pointerError{conflict != "", err} // also of a conflict: it is then tried again sooner
+			err = &pointerError{conflict, err} // also of a conflict: it is then tried again sooner
 		}
 		o.err, o.failed = err, zone
 		return o
@@ -191,7 +191,7 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 	}{
 		{c.Make&lease.Forward != 0, e.name, func(s sequence) error { return s.add(ctx, e, c.Owned, c.Mode) }},
 		{c.Make&lease.Reverse != 0, e.reverse(), func(s sequence) error {
-			if conflict != "" {
+			if conflict {
 				return s.withdrawPointer(ctx, e)
 			}
 			return s.addPointer(ctx, e)
@@ -214,9 +214,7 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 		}
 		err = step.do(sequence{at, zone, &o.took})
 		if errors.Is(err, errConflict) {
-			conflict = zone
-			o.answered = append(o.answered, at)
-			continue
+			conflict, err = true, nil
 		}
 		if err != nil {
 			var answer *answerError
@@ -231,8 +229,8 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 		o.zones = append(o.zones, zone)
 		o.answered = append(o.answered, at)
 	}
-	if conflict != "" {
-		o.err, o.failed = errConflict, conflict
+	if conflict {
+		o.err = errConflict
 	}
 	return o
 }

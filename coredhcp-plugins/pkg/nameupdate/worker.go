@@ -312,7 +312,6 @@ func (w *Worker) settle(ctx context.Context, r result, now time.Time) {
 	case errors.Is(err, errConflict):
 		w.conflicts.Add(1)
 		w.history.failed(c, "", now)
-		w.zoneWorks(r.outcome.failed)
 		w.queue.FailNameChange(c, now.Add(jitter(conflictRetry)), conflict)
 		w.log.conflict(c)
 	default:
