@@ -23,7 +23,7 @@ const (
 
 // received is a packet as it came in.
 type received struct {
-	packet   []byte // belongs to whoever has the packet
+	packet   []byte // of a reader, which reads into it again, until it is queued; then the packet's own
 	from     netip.AddrPort
 	to       netip.Addr // destination address in the IP header
 	iface    int        // index of the interface
