@@ -349,6 +349,9 @@ func (f *fickle) compare(got, static map[string]bool) (wrong []string, names int
 		if err != nil {
 			f.t.Fatal(err)
 		}
+		if l.State == lease.Active && time.Until(l.Expires) < time.Minute {
+			wrong = append(wrong, fmt.Sprintf("the lease of %v is about to end", l.Address))
+		}
 		if l.State == lease.Active && l.Name != "" {
 			byName[l.Name] = append(byName[l.Name], l)
 		}
