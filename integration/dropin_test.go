@@ -28,29 +28,25 @@ import (
 // again where it fails: the module proxy may be out of reach for a moment. A module that
 // is not this one, at ".", may find what its go.mod lacks.
 func goRun(dir string, args ...string) (string, error) {
-	out, err := goRunOnce(dir, args...)
-	for again := 0; err != nil && again < 2; again++ {
-		time.Sleep(5 * time.Second)
-		out, err = goRunOnce(dir, args...)
-	}
-	return out, err
-}
-
-func goRunOnce(dir string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Dir = dir
-	flags := "-trimpath -buildvcs=false"
-	if dir != "." {
-		flags += " -mod=mod"
-	}
-	cmd.Env = append(os.Environ(), "GOFLAGS="+flags, "CGO_ENABLED=0", "GOWORK=off")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
+	var out []byte
+	var err error
+	for range 3 {
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		cmd.Dir = dir
+		flags := "-trimpath -buildvcs=false"
+		if dir != "." {
+			flags += " -mod=mod"
+		}
+		cmd.Env = append(os.Environ(), "GOFLAGS="+flags, "CGO_ENABLED=0", "GOWORK=off")
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if out, err = cmd.Output(); err == nil {
+			break
+		}
 		err = errors.Join(err, errors.New(strings.Join(args, " ")+"\n"+stderr.String()))
+		time.Sleep(5 * time.Second)
 	}
 	return strings.TrimSpace(string(out)), err
 }

@@ -13,7 +13,7 @@ import (
 // by the same thread: clients of their own would take the processor from the server
 // whose answers are measured.
 type pacedUpdates struct {
-	requests []request // with their numbers as IDs
+	requests []request // at most 65,536, with their numbers as IDs
 	rate     float64   // a second
 	socket   pacedSocket
 	sent     int
