@@ -18,6 +18,32 @@ import (
 	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 )
 
+// serve starts a name server on 127.0.0.1, until end is called.
+func serve(t *testing.T, s *dns.Server) (to netip.AddrPort, end func()) {
+	t.Helper()
+	started := make(chan struct{})
+	s.NotifyStartedFunc = func() { close(started) }
+	ended := make(chan error, 1)
+	go func() { ended <- s.ListenAndServe() }()
+	select {
+	case <-started:
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	address := func() string {
+		if s.Net == "udp" {
+			return s.PacketConn.LocalAddr().String()
+		}
+		return s.Listener.Addr().String()
+	}
+	return netip.MustParseAddrPort(address()), func() {
+		t.Helper()
+		if err := errors.Join(s.Shutdown(), <-ended); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A client signs each message for itself: on a connection that is used again,
 // every second message would fail otherwise.
 func TestUpdatesOnOneConnection(t *testing.T) {
@@ -42,30 +68,15 @@ func TestUpdatesOnOneConnection(t *testing.T) {
 					}
 				}),
 			}
-			started := make(chan struct{})
-			s.NotifyStartedFunc = func() { close(started) }
-			ended := make(chan error)
-			go func() { ended <- s.ListenAndServe() }()
-			<-started
-			var to string
-			if network == "udp" {
-				to = s.PacketConn.LocalAddr().String()
-			} else {
-				to = s.Listener.Addr().String()
-			}
+			to, end := serve(t, s)
 			got := updateLoad{
-				to: netip.MustParseAddrPort(to), zone: zoneName, network: network, clients: 1,
+				to: to, zone: zoneName, network: network, clients: 1,
 				prefix: "u", duration: time.Minute, limit: 10,
 			}.run(t.Context())
 			if len(got.latencies) != 10 || got.failures() != "" {
 				t.Errorf("%d updates succeeded, failed: %s", len(got.latencies), got.failures())
 			}
-			if err := s.Shutdown(); err != nil {
-				t.Error(err)
-			}
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
+			end()
 			close(names)
 			seen := map[string]bool{}
 			for name := range names {
@@ -92,18 +103,14 @@ func TestLostQueries(t *testing.T) {
 			t.Error(err)
 		}
 	})}
-	started := make(chan struct{})
-	s.NotifyStartedFunc = func() { close(started) }
-	ended := make(chan error)
-	go func() { ended <- s.ListenAndServe() }()
-	<-started
+	to, end := serve(t, s)
 	queries, err := packQueries(4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, rate := range map[string]float64{"closed": 0, "paced": 800} {
 		got, err := queryLoad{
-			to: netip.MustParseAddrPort(s.PacketConn.LocalAddr().String()), queries: queries,
+			to: to, queries: queries,
 			duration: time.Second, rate: rate,
 		}.run(t.Context())
 		if err != nil {
@@ -116,12 +123,7 @@ func TestLostQueries(t *testing.T) {
 			t.Errorf("%s: %d queries, %.0f answers a second, expected 800 queries", name, total, got.rate())
 		}
 	}
-	if err := s.Shutdown(); err != nil {
-		t.Error(err)
-	}
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	end()
 }
 
 // Updates beside queries: each is signed, of another name, and sent again if it is not answered.
@@ -157,17 +159,12 @@ func TestPacedUpdates(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	started := make(chan struct{})
-	s.NotifyStartedFunc = func() { close(started) }
-	ended := make(chan error)
-	go func() { ended <- s.ListenAndServe() }()
-	<-started
+	to, end := serve(t, s)
 	u, err := newPacedUpdates("u", 20*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.socket.fd, err = connect(netip.MustParseAddrPort(s.PacketConn.LocalAddr().String()))
-	if err != nil {
+	if u.socket.fd, err = connect(to); err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
@@ -181,9 +178,10 @@ func TestPacedUpdates(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if err := errors.Join(unix.Close(u.socket.fd), s.Shutdown(), <-ended); err != nil {
+	if err := unix.Close(u.socket.fd); err != nil {
 		t.Error(err)
 	}
+	end()
 	if len(seen) != 20 || len(u.sample.latencies) != 15 || u.sample.failures() != "5 SERVFAIL" || u.sample.repeated < 5 {
 		t.Errorf("%d names, %d updates succeeded, %d were sent again, failed: %s",
 			len(seen), len(u.sample.latencies), u.sample.repeated, u.sample.failures())
