@@ -163,7 +163,7 @@ func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, erro
 		if err == nil {
 			if err = g.private(name); err == nil {
 				if isLog(name) {
-					return g.newLog(f)
+					return g.newLog(f), nil
 				}
 				return &plainFile{f, g}, nil
 			}
@@ -181,13 +181,14 @@ func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, erro
 	return &logFile{File: f, g: g}, nil
 }
 
-// newLog is a log that is new, or that Pebble writes again from its beginning.
-func (g *guard) newLog(f vfs.File) (vfs.File, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
+// newLog is a log that is new, or that Pebble writes again from its beginning. Where its size cannot be told, it is made as
+// long as a new one.
+func (g *guard) newLog(f vfs.File) *logFile {
+	l := &logFile{File: f, g: g}
+	if info, err := f.Stat(); err == nil {
+		l.size = info.Size()
 	}
-	return &logFile{File: f, g: g, size: info.Size()}, nil
+	return l
 }
 
 // Create implements vfs.FS, as do the methods after it.
