@@ -12,9 +12,10 @@ import (
 // the time of a query. Where the goroutine begins there is next to nothing to
 // move.
 
-// stackRoom is the frame that makes the runtime double a stack of 2 or 4 KiB to
-// 8 KiB, which is enough for a query.
-const stackRoom = 3584
+// stackRoom is the frame that makes the runtime enlarge a stack of 2 to 8 KiB to
+// 16 KiB. Half of that is enough for a query; the signature of an answer to an
+// update takes 4 KiB more.
+const stackRoom = 7168
 
 // roomy arranges that the goroutines of a server have room on their stacks from
 // the beginning. The DNS library asks for a writer first of all; decorated, where
