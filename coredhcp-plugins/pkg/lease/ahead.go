@@ -48,9 +48,6 @@ func (m *Manager) end(g *group) {
 	m.ended = append(m.ended, g)
 }
 
-// few is how many transactions are shown in DNS before those who made them are told that they are on stable storage.
-const few = 4
-
 // call calls those that asked to be called. Caller, the committer, holds mu; it is released meanwhile.
 func (m *Manager) call() {
 	if len(m.ended) == 0 {
@@ -58,11 +55,12 @@ func (m *Manager) call() {
 	}
 	ended := m.ended
 	m.ended = nil
+	quiet := len(ended) == 1 && ended[0].count == 1 && len(m.names.taken) == 0
 	m.mu.Unlock()
 	defer m.mu.Lock()
-	if len(ended) == 1 && ended[0].count <= few {
-		// Whoever heard of NameChanges goes first. A client that has its answer wants the processor, and mostly the name
-		// as well; sending the update takes less time than giving the processor away and getting it back.
+	if quiet {
+		// Whoever waits for NameChanges goes first: a client that has its answer takes the processor, and it is later that
+		// the update of its name is sent. Where there is more to do, no answer waits for that.
 		runtime.Gosched()
 	}
 	for _, g := range ended {
