@@ -199,11 +199,11 @@ func ask(ctx context.Context, at *upstream, name string) (string, error) {
 			}
 			return "", none
 		}
-		alias := false
+		alias := false // then the SOA record is that of its target's zone
 		for _, rr := range append(r.Answer, r.Ns...) {
 			switch rr.(type) {
 			case *dns.SOA:
-				if zone := dns.CanonicalName(rr.Header().Name); dns.IsSubDomain(zone, name) {
+				if zone := dns.CanonicalName(rr.Header().Name); !alias && dns.IsSubDomain(zone, name) {
 					return zone, nil
 				}
 			case *dns.CNAME, *dns.DNAME:

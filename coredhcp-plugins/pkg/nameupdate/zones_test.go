@@ -50,6 +50,12 @@ func TestZones(t *testing.T) {
 				r.Answer = []dns.RR{&dns.CNAME{Hdr: dns.RR_Header{Name: q, Rrtype: dns.TypeCNAME}, Target: "example.net."}}
 			}
 		}, []string{"a.example.org."}, []string{"example.org."}, "a.example.org. example.org."},
+		{"an alias into the zone above", []string{"example.org.", "sub.example.org."}, func(q string, r *dns.Msg) {
+			if q == "a.sub.example.org." {
+				r.Ns[0].Header().Name = "example.org." // the target's
+				r.Answer = []dns.RR{&dns.CNAME{Hdr: dns.RR_Header{Name: q, Rrtype: dns.TypeCNAME}, Target: "b.example.org."}}
+			}
+		}, []string{"a.sub.example.org.", "b.sub.example.org."}, []string{"sub.example.org.", "sub.example.org."}, "a.sub.example.org. sub.example.org."},
 		{"aliases all the way up", []string{"."}, func(q string, r *dns.Msg) {
 			r.Ns, r.Answer = nil, []dns.RR{&dns.CNAME{Hdr: dns.RR_Header{Name: q, Rrtype: dns.TypeCNAME}, Target: "example.net."}}
 		}, []string{"a.example.org."}, []string{"no SOA"}, "a.example.org. example.org. org. ."},
