@@ -59,7 +59,8 @@ var _ exchanger = (*upstream)(nil)
 // errHeld is the failure of an exchange that was not tried.
 var errHeld = errors.New("it did not answer a moment ago")
 
-// exchange asks the server that answered last, and the others if it does not answer.
+// exchange asks the server that answered last, and the others if it does not answer, or if it could not or would not do
+// what it was asked (RFC 2136 section 4): it may have lost the one zone.
 func (u *upstream) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 	var probe int64
 	if until := u.heldUntil.Load(); until != 0 {
@@ -73,29 +74,44 @@ func (u *upstream) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 		u.keyring.check()
 	}
 	servers, first := u.first()
+	var answer *dns.Msg // the first one, or a better one
 	var last error
+	refused := false
 	for i := range servers {
 		n := (first + i) % len(servers)
 		r, err := servers[n].exchange(ctx, m)
-		u.refused.Store(refuses(r, err))
-		if err == nil {
-			if len(servers) > 1 {
-				u.answered(n)
-			}
-			if probe != 0 {
-				u.heldUntil.CompareAndSwap(probe, 0)
-			}
-			return r, nil
+		done := err == nil && !passes(r.Rcode)
+		refused = !done && (refused || refuses(r, err))
+		if err == nil && answer == nil && len(servers) > 1 {
+			u.answered(n)
 		}
-		last = err
-		if !fails[*serverError](err) && !fails[*tcpError](err) {
+		if done || err == nil && answer == nil {
+			answer = r
+		}
+		if last = err; done || err != nil && !fails[*serverError](err) && !fails[*tcpError](err) {
 			break // it is not the server's absence
 		}
 	}
-	if ctx.Err() != nil {
+	u.refused.Store(refused)
+	switch {
+	case answer != nil:
+		if probe != 0 {
+			u.heldUntil.CompareAndSwap(probe, 0)
+		}
+		return answer, nil
+	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
 	return nil, &upstreamError{u, last}
+}
+
+// passes says whether an answer leaves it to the next server of several.
+func passes(rcode int) bool {
+	switch rcode {
+	case dns.RcodeServerFailure, dns.RcodeNotImplemented, dns.RcodeRefused, dns.RcodeNotAuth:
+		return true
+	}
+	return false
 }
 
 // first is the servers, and which to begin with.
