@@ -221,6 +221,57 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// TestResolverDown has the resolvers away at the start, and later again: what they are asked for waits, and of each outage
+// the log says when it begins and when it is over.
+func TestResolverDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		known := &switchable{exchanger: resolving{
+			"zone example.org.": "ns.example.org.", "zone example.net.": "ns.example.org.", "zone 192.in-addr.arpa.": "ns.example.org.", "ns.example.org.": "192.0.2.2",
+			"zone 0.192.in-addr.arpa.": "ns.example.org.", "zone 2.0.192.in-addr.arpa.": "ns.example.org.",
+		}, err: errTimeout}
+		d := &directory{zones: []string{"example.org.", "example.net.", "2.0.192.in-addr.arpa."}}
+		log, q := new(logBuffer), newFakeQueue()
+		r := &routes{made: make(map[string]*upstream), dial: func(string, tsigkey.Key, bool) exchanger { return d }}
+		r.resolver = &resolver{up: &upstream{name: "192.0.2.53:53", servers: []exchanger{known}}, known: make(map[string]primaryEntry)}
+		w := newWorker(Config{Logger: slog.New(slog.NewTextHandler(log, nil))}.withDefaults(), q, r)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- w.Run(ctx) }()
+		want := func(done, lines int, held bool) {
+			t.Helper()
+			if _, _, n := q.state(); n != done {
+				t.Errorf("%d changes are done, want %d", n, done)
+			}
+			if n := strings.Count(log.String(), "\n"); n != lines || strings.Count(log.String(), "reach DNS again") != lines/2 {
+				t.Errorf("log:\n%s", log)
+			}
+			if s := w.Stats(); (q.heldBy() != "") != held || s.Down() != (lines%2 == 1) {
+				t.Errorf("held %q, servers %v", q.heldBy(), s.Servers)
+			}
+		}
+		q.put(numbered(1, 1, "example.org.")...)
+		time.Sleep(time.Minute)
+		want(0, 1, true)
+		known.set(nil)
+		time.Sleep(time.Minute)
+		want(1, 2, false)
+		known.set(errTimeout)
+		q.put(numbered(2, 1, "example.net.")...)
+		time.Sleep(time.Minute)
+		want(1, 3, false)
+		q.put(numbered(3, 1, "example.org.")...)
+		time.Sleep(time.Second)
+		want(2, 3, false)
+		known.set(nil)
+		time.Sleep(time.Minute)
+		want(3, 4, false)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // resolving is a resolver that knows some zones and addresses.
 type resolving map[string]string // zone: MNAME, host: address
 
