@@ -275,6 +275,18 @@ func TestNameStats(t *testing.T) {
 	if s := f.NameStats(); s != (NameStats{Waiting: 2, Conflicts: 1, Oldest: time.Second}) {
 		t.Errorf("%+v", s)
 	}
+	// Its address still has the name, and that is to change.
+	f.RetryNameChanges()
+	f.wantChanges()
+	f.clock.advance(2 * time.Minute)
+	changes[1] = f.wantChanges("+ws2.imaging.example.org. 198.51.100.11")[0]
+	f.FailNameChange(changes[1], f.clock.now().Add(time.Minute), Trouble{Conflict: true, Pointer: true, Text: "taken; its pointer: REFUSED"})
+	f.settled()
+	if l, _ := f.Lease(changes[1].Address); l.NameState != NameConflict {
+		t.Errorf("%+v", l)
+	}
+	f.RetryNameChanges()
+	f.FailNameChange(f.wantChanges("+ws2.imaging.example.org. 198.51.100.11")[0], f.clock.now().Add(time.Minute), Trouble{Conflict: true, Text: "taken"})
 	f.confirm(changes[:1])
 	// What waits for ever does not have what is over remembered.
 	for n := range 5000 {
@@ -289,6 +301,18 @@ func TestNameStats(t *testing.T) {
 				t.Fatalf("%d ages after %d leases", got, n)
 			}
 		}
+	}
+}
+
+// TestOldestPointer has a name that is somebody else's, while its address cannot lose it: that waits as any other change.
+func TestOldestPointer(t *testing.T) {
+	f := open(t, testConfig())
+	f.get(named(1, "ws1", link2))
+	f.settled()
+	f.FailNameChange(f.wantChanges("+ws1.imaging.example.org. 198.51.100.10")[0], f.clock.now().Add(time.Minute), Trouble{Conflict: true, Pointer: true})
+	f.clock.advance(time.Second)
+	if s := f.NameStats(); s != (NameStats{Waiting: 1, Conflicts: 1, Oldest: time.Second}) {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -34,15 +34,18 @@ func (s NameState) String() string {
 // Trouble says why DNS does not show what it is to show.
 type Trouble struct {
 	Conflict bool   // the name is somebody else's
-	Pointer  bool   // what failed is the address's part alone: its name is in DNS, or somebody else's
+	Pointer  bool   // what failed is the address's part alone: its name is in DNS, or, with Conflict, somebody else's
 	Text     string // for people; equal texts best share one string
 }
+
+// lasts says whether there is nothing to do about it but to wait until the name is free.
+func (t *Trouble) lasts() bool { return t != nil && t.Conflict && !t.Pointer }
 
 // NameStats counts what DNS is not known to show yet.
 type NameStats struct {
 	Waiting   int           // changes, those that are being made included
 	Conflicts int           // of these: names that are somebody else's
-	Oldest    time.Duration // how long the first of the others has been waiting for DNS to confirm it
+	Oldest    time.Duration // how long the first has been waiting for DNS to confirm it of the others, and of those whose address has such a name yet
 }
 
 // FailNameChange gives a taken change back that could not be made, and says why. It is taken again, at retryAt at the
@@ -69,7 +72,7 @@ func (m *Manager) RetryNameChanges() {
 				continue // it has moved meanwhile
 			}
 			for i := range c.waiting {
-				if w := &c.waiting[i]; w.why == nil || !w.why.Conflict {
+				if w := &c.waiting[i]; !w.why.lasts() {
 					w.after = math.MinInt64
 				}
 			}
@@ -106,7 +109,7 @@ type aged struct {
 
 func (a *aged) over() bool {
 	w := a.change()
-	return w == nil || w.why != nil && w.why.Conflict
+	return w == nil || w.why.lasts()
 }
 
 func (a *aged) change() *waiting {

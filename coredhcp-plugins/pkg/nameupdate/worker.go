@@ -272,6 +272,10 @@ func (w *Worker) settle(ctx context.Context, r result, now time.Time) {
 	if r := w.routes.resolver; r != nil && w.outages[r.up] != nil && r.up.heldUntil.Load() == 0 {
 		w.outageEnds(r.up, now) // they answered: no change is theirs
 	}
+	if p, ok := errors.AsType[*pointerError](err); ok && p.conflict {
+		w.conflicts.Add(1)
+		w.log.conflict(c)
+	}
 	refused := fails[*keyError](err)
 	if from, ok := errors.AsType[*upstreamError](err); ok {
 		switch {
@@ -332,7 +336,8 @@ var conflict = lease.Trouble{Conflict: true, Text: errConflict.Error()}
 
 // trouble is what a lease is told of an error.
 func (w *Worker) trouble(err error) lease.Trouble {
-	return lease.Trouble{Pointer: fails[*pointerError](err), Text: w.log.intern(err.Error())}
+	p, pointer := errors.AsType[*pointerError](err)
+	return lease.Trouble{Conflict: pointer && p.conflict, Pointer: pointer, Text: w.log.intern(err.Error())}
 }
 
 // giveBack returns a change that failed.

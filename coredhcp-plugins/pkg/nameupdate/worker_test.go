@@ -309,11 +309,15 @@ func TestWorkerConflictKeepsPointer(t *testing.T) {
 		if sent := b.sent(); sent < 60 || sent > 130 {
 			t.Errorf("%d updates of the pointer in an hour", sent)
 		}
-		if why := trouble(); why.Conflict || !why.Pointer || !strings.Contains(why.Text, "another client") || !strings.Contains(why.Text, "REFUSED") {
+		if why := trouble(); !why.Conflict || !why.Pointer || !strings.Contains(why.Text, "another client") || !strings.Contains(why.Text, "REFUSED") {
 			t.Errorf("its lease is told %+v", why)
 		}
-		if s := b.Stats(); s.Conflicts != 0 || s.Failures < 60 {
+		s := b.Stats()
+		if s.Conflicts < 60 || s.Failures != s.Conflicts {
 			t.Errorf("stats %+v", s)
+		}
+		if b.lines("not this client's") != 1 {
+			t.Errorf("log:\n%s", b.log)
 		}
 		b.mu.Lock()
 		refusing = false
@@ -322,8 +326,8 @@ func TestWorkerConflictKeepsPointer(t *testing.T) {
 		if why := trouble(); why != conflict {
 			t.Errorf("its lease is told %+v", why)
 		}
-		if s := b.Stats(); s.Conflicts != 1 {
-			t.Errorf("stats %+v", s)
+		if now := b.Stats(); now.Conflicts != s.Conflicts+1 || now.Failures != s.Failures {
+			t.Errorf("stats %+v, before %+v", now, s)
 		}
 	})
 }
