@@ -91,8 +91,12 @@ func (m *Manager) name(w *asker, n *network, a netip.Addr, same bool, old *recor
 		return r.Hostname, r.Hostname != ""
 	}
 	present := ""
-	if same && !old.owned && !m.conf.taken(old.name) {
-		present = old.name
+	if same && !old.owned && old.name != "" {
+		label, _, _ := strings.Cut(old.name, ".")
+		present = qualify(old.name, label, m.conf.domain) // the domain may be another one by now
+		if m.conf.taken(present) {
+			present = ""
+		}
 	}
 	if label := cleanLabel(w.Hostname); label != "" && !isGenerated(label) {
 		name = qualify(present, label, m.conf.domain)

@@ -152,3 +152,38 @@ func TestNameStays(t *testing.T) {
 	}
 	renew("", "dhcp-192-0-2-100")
 }
+
+// TestDomainChanges has clients that say their name, that said it once, and that never did, when the site gets another domain.
+func TestDomainChanges(t *testing.T) {
+	c := testConfig()
+	f, z := open(t, c), newZones()
+	f.Publish()
+	var queries []Query
+	var leases []netip.Addr
+	for n, host := range []string{"ws1", "ws2", ""} {
+		q := named(byte(n+1), host, link2)
+		queries, leases = append(queries, q), append(leases, f.get(q).Address)
+	}
+	z.want(f, "dhcp-198-51-100-13=198.51.100.13 ws1=198.51.100.10 ws2=198.51.100.11 198.51.100.10=ws1 198.51.100.11=ws2 198.51.100.13=dhcp-198-51-100-13")
+	queries[1].Hostname = ""
+	c.Domain = "radiology.example.org."
+	c.Hostnames = []string{"ws2.radiology.example.org."}
+	if err := f.Reload(c); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"ws1", "dhcp-198-51-100-11", "dhcp-198-51-100-13"} {
+		if got := f.request(renewing(queries[i], leases[i])).Lease.Name; got != want+".radiology.example.org." {
+			t.Errorf("renewed: named %q, want %q", got, want)
+		}
+	}
+	c.Domain = "imaging.example.org."
+	if err := f.Reload(c); err != nil {
+		t.Fatal(err)
+	}
+	queries[0].Hostname = ""
+	for i, want := range []string{"ws1", "dhcp-198-51-100-11", "dhcp-198-51-100-13"} {
+		if got := f.request(renewing(queries[i], leases[i])).Lease.Name; got != want+".imaging.example.org." {
+			t.Errorf("renewed again: named %q, want %q", got, want)
+		}
+	}
+}
