@@ -78,6 +78,10 @@ func (m *Manager) isRight(b *binding) bool {
 	return b.shows == w && (b.published || w == 0)
 }
 
+// overstays says whether DNS shows of a binding what it is to show of a namesake, since names go to whoever comes last. Caller
+// holds mu.
+func (m *Manager) overstays(b *binding) bool { return m.conf.takes && b.published && m.superseded(b) }
+
 // tellAgain has DNS told again about the first few of a list, and returns the rest. Without all only where DNS may show
 // something else than it is to, or nothing yet. Caller holds mu, and submits if any were told.
 func (m *Manager) tellAgain(list []*binding, all bool, t moment) (rest []*binding, told int) {

@@ -151,6 +151,24 @@ func TestPolicyOfHeldLeases(t *testing.T) {
 	}
 }
 
+// TestReloadsOneAfterAnother has a name go to whoever comes last, and another reload come before that is carried out.
+func TestReloadsOneAfterAnother(t *testing.T) {
+	f, z := open(t, policy(true, NamePolicy{})), newZones()
+	f.get(named(1, "ws1", link))
+	z.converge(f)
+	f.get(named(2, "ws1", link))
+	z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1") // a conflict
+	c := policy(true, NamePolicy{Mode: NamesLastWins})
+	other := policy(true, NamePolicy{Mode: NamesLastWins})
+	other.Networks[2].Names.Forward = NoNames
+	for _, c := range []Config{c, other} {
+		if err := f.Reload(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	z.want(f, "ws1=192.0.2.103 192.0.2.103=ws1")
+}
+
 // TestOffNeverTellsDNS has leases begin and end where DNS is off.
 func TestOffNeverTellsDNS(t *testing.T) {
 	f, z := open(t, policy(false, NamePolicy{})), newZones()
