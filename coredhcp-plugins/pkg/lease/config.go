@@ -296,7 +296,7 @@ func (n *network) leaseTime(asked time.Duration) time.Duration {
 func (x *index) renamed(o *index) map[*network]bool {
 	again := map[*network]bool{}
 	for _, n := range x.networks {
-		if was := o.networkOf(n.Prefix.Addr()); was == nil || (was.DDNS != n.DDNS || was.Names != n.Names) {
+		if was := o.networkOf(n.Prefix.Addr()); was == nil || was.Prefix != n.Prefix || was.DDNS != n.DDNS || was.Names != n.Names {
 			again[n] = true
 		}
 	}

@@ -169,6 +169,48 @@ func TestReloadsOneAfterAnother(t *testing.T) {
 	z.want(f, "ws1=192.0.2.103 192.0.2.103=ws1")
 }
 
+// TestNetworksJoined has a reload make one network of two that had their names in DNS in different ways.
+func TestNetworksJoined(t *testing.T) {
+	split := func(first, second bool) Config {
+		c := policy(true, NamePolicy{})
+		n := c.Networks[0]
+		n.Prefix, n.DDNS, n.SharedNetwork = netip.MustParsePrefix("192.0.2.0/25"), first, ""
+		n.Pools = []Pool{{First: addr("192.0.2.110"), Last: addr("192.0.2.119")}}
+		c.Networks[0] = n
+		n.Name, n.Prefix, n.DDNS = "second", netip.MustParsePrefix("192.0.2.128/25"), second
+		n.Pools = []Pool{{First: addr("192.0.2.200"), Last: addr("192.0.2.209")}}
+		c.Networks, c.Reservations, c.Excluded = append(c.Networks, n), nil, nil
+		return c
+	}
+	joined := split(true, true)
+	joined.Networks[0].Prefix = netip.MustParsePrefix("192.0.2.0/24")
+	joined.Networks[0].Pools = append(joined.Networks[0].Pools, joined.Networks[3].Pools...)
+	joined.Networks = joined.Networks[:3]
+	off := split(false, false)
+	off.Networks[0].Prefix, off.Networks = joined.Networks[0].Prefix, off.Networks[:3]
+	off.Networks[0].Pools = joined.Networks[0].Pools
+
+	f, z := open(t, split(true, false)), newZones()
+	f.get(named(1, "ws1", addr("192.0.2.129")))
+	z.want(f, "")
+	if err := f.Reload(joined); err != nil {
+		t.Fatal(err)
+	}
+	z.want(f, "ws1=192.0.2.200 192.0.2.200=ws1")
+	if err := f.Reload(split(true, false)); err != nil {
+		t.Fatal(err)
+	}
+	z.want(f, "")
+	if err := f.Reload(split(false, true)); err != nil {
+		t.Fatal(err)
+	}
+	z.want(f, "ws1=192.0.2.200 192.0.2.200=ws1")
+	if err := f.Reload(off); err != nil {
+		t.Fatal(err)
+	}
+	z.want(f, "")
+}
+
 // TestOffNeverTellsDNS has leases begin and end where DNS is off.
 func TestOffNeverTellsDNS(t *testing.T) {
 	f, z := open(t, policy(false, NamePolicy{})), newZones()
