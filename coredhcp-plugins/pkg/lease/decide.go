@@ -431,7 +431,7 @@ func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 		m.dropName(b, w.t)
 		r.version = m.version
 	}
-	tell := r.name != "" && (!same || b.state != Active || b.name != r.name || m.takesBack(w, b) || r.published && b.stale(w.t.el))
+	tell := r.name != "" && (!same || b.state != Active || b.name != r.name || b.owned != r.owned || m.takesBack(w, b) || r.published && b.stale(w.t.el))
 	if tell {
 		m.version++
 		r.published, r.version = false, m.version

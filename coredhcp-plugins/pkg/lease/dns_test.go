@@ -211,6 +211,32 @@ func TestNetworksJoined(t *testing.T) {
 	z.want(f, "")
 }
 
+// TestBecomesDevice has a client become a device of the site with the name that it has, and be none any more.
+func TestBecomesDevice(t *testing.T) {
+	stranger := policy(true, NamePolicy{Forward: DeviceNames})
+	device := stranger
+	device.Reservations = append(slices.Clone(stranger.Reservations), Reservation{
+		Device: "ws1", Hostname: "ws1.imaging.example.org.", Publish: true, HardwareAddresses: []HardwareAddress{{1, mac(1)}},
+	})
+	f, z := open(t, stranger), newZones()
+	q := named(1, "ws1", link)
+	a := f.get(q).Address
+	z.want(f, "192.0.2.100=ws1")
+	for range 2 {
+		for _, step := range []struct {
+			config Config
+			want   string
+		}{{device, "ws1=192.0.2.100 192.0.2.100=ws1"}, {stranger, "192.0.2.100=ws1"}} {
+			if err := f.Reload(step.config); err != nil {
+				t.Fatal(err)
+			}
+			f.clock.advance(10 * time.Minute)
+			f.request(renewing(q, a))
+			z.want(f, step.want)
+		}
+	}
+}
+
 // TestOffNeverTellsDNS has leases begin and end where DNS is off.
 func TestOffNeverTellsDNS(t *testing.T) {
 	f, z := open(t, policy(false, NamePolicy{})), newZones()
