@@ -29,6 +29,7 @@ type index struct {
 	reserved    map[netip.Addr]*Reservation
 	excluded    map[netip.Addr]struct{}
 	hostnames   map[string]struct{} // those that no client may choose
+	published   map[string]bool     // of these: whether they are put into DNS with leases
 
 	shared map[string][]*binding // bindings of names that go to whoever comes last (sharedName), by name
 }
@@ -61,6 +62,7 @@ func newIndex(c Config) (*index, error) {
 		reserved:    map[netip.Addr]*Reservation{},
 		excluded:    map[netip.Addr]struct{}{},
 		hostnames:   map[string]struct{}{},
+		published:   map[string]bool{},
 		shared:      map[string][]*binding{},
 	}
 	var errs []error
@@ -165,6 +167,7 @@ func (x *index) addReservation(r Reservation, wrong func(string, ...any)) {
 	}
 	if r.Hostname != "" {
 		x.hostnames[r.Hostname] = struct{}{}
+		x.published[r.Hostname] = x.published[r.Hostname] || r.Publish
 	}
 	for _, h := range r.HardwareAddresses {
 		if o := x.hardware[h]; o != nil {

@@ -128,6 +128,12 @@ func qualify(present, label, domain string) string {
 	return label + "." + domain
 }
 
+// keeps says whether the site has records of a name in DNS that are no lease's.
+func (x *index) keeps(name string) bool {
+	_, taken := x.hostnames[name]
+	return taken && !x.published[name]
+}
+
 // taken says whether the site keeps a name from clients that choose their own, or DNS cannot have it.
 func (x *index) taken(name string) bool {
 	_, taken := x.hostnames[name]

@@ -256,7 +256,10 @@ type NameChange struct {
 	Mode      NameMode      // whose the name is if it stands there already; with Remove always strict
 	Make      Directions    // that DNS must show; none with Remove
 	Unmake    Directions    // that DNS must not show; both with Remove
-	Version   uint64
+	// Kept says that the site file itself has records of the name by now: what of Unmake the server refuses to remove is not
+	// the lease's any more.
+	Kept    bool
+	Version uint64
 }
 
 // Options are what a Manager needs of its surroundings.

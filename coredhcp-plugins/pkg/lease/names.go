@@ -308,11 +308,12 @@ func (m *Manager) nameChange(w *waiting) NameChange {
 		r := m.removals[w.key]
 		return NameChange{
 			Remove: true, Name: r.name, Address: r.addr, Client: r.client.client(), Owned: r.owned, Unmake: r.shows, Version: r.version,
+			Kept: m.conf.keeps(r.name),
 		}
 	}
 	c := NameChange{
 		Name: w.b.name, Address: w.b.addr, Client: w.b.client.client(), Owned: w.b.owned,
-		LeaseTime: w.b.duration(), Make: m.wanted(w.b), Version: w.b.version,
+		LeaseTime: w.b.duration(), Make: m.wanted(w.b), Version: w.b.version, Kept: m.conf.keeps(w.b.name),
 	}
 	if m.superseded(w.b) {
 		c.Make, c.Unmake = 0, w.b.shows&Reverse // the addition of its namesake replaces the address

@@ -81,7 +81,6 @@ func (m *Manager) past(choose func(netip.Addr) bool) ([]ended, error) {
 		m.mu.Unlock()
 		return nil, ErrClosed
 	}
-	own := m.conf.published()
 	m.mu.Unlock()
 	view := m.store.snapshot([]byte{keyEvent}, []byte{keyEvent + 1})
 	defer view.end()
@@ -106,7 +105,7 @@ func (m *Manager) past(choose func(netip.Addr) bool) ([]ended, error) {
 		}
 		m.mu.Lock()
 		for i := range page {
-			if e := &page[i]; choose(e.addr) && m.removalOf(e, own) != nil {
+			if e := &page[i]; choose(e.addr) && m.removalOf(e) != nil {
 				all = append(all, *e)
 			}
 		}
@@ -138,9 +137,8 @@ func latest(all []ended) []ended {
 // forget has DNS told to forget the first few of a list, and returns the rest. Caller holds mu, and submits if there were
 // any.
 func (m *Manager) forget(past []ended, t moment) (rest []ended, told int) {
-	own := m.conf.published()
 	for len(past) > 0 && told < expireAtOnce {
-		r := m.removalOf(&past[0], own)
+		r := m.removalOf(&past[0])
 		past = past[1:]
 		if r == nil {
 			continue
@@ -159,17 +157,16 @@ func (m *Manager) forget(past []ended, t moment) (rest []ended, told int) {
 }
 
 // removalOf is what makes DNS forget the name that an address had, nil if there is no need to: it has the name, or DNS is
-// about to be told already. What the site file itself has in DNS, or in another domain, is left alone; own are the names
-// that are put there for leases all the same. Caller holds mu.
-func (m *Manager) removalOf(e *ended, own map[string]bool) *removal {
-	if e.name == "" || !own[e.name] && (m.conf.domain == "" || !strings.HasSuffix(e.name, "."+m.conf.domain)) {
+// about to be told already. What the site file itself has in DNS, or in another domain, is left alone. Caller holds mu.
+func (m *Manager) removalOf(e *ended) *removal {
+	if e.name == "" || !m.conf.published[e.name] && (m.conf.domain == "" || !strings.HasSuffix(e.name, "."+m.conf.domain)) {
 		return nil
 	}
 	r := &removal{name: e.name, addr: e.addr, client: pack(e.client), owned: e.device != "", again: true, shows: both}
 	if n := m.conf.networkOf(e.addr); n != nil { // what one that is gone had in DNS is not known
 		r.shows = n.directions(r.owned)
 	}
-	if m.conf.taken(e.name) && !own[e.name] {
+	if m.conf.keeps(e.name) {
 		r.shows &^= Forward
 	}
 	if o := m.conf.reserved[e.addr]; o != nil && !o.Publish || o == nil && m.conf.withheld(e.addr) {
@@ -185,24 +182,4 @@ func (m *Manager) removalOf(e *ended, own map[string]bool) *removal {
 		return nil
 	}
 	return r
-}
-
-// published are the names of devices that are put into DNS with their leases.
-func (x *index) published() map[string]bool {
-	names := map[string]bool{}
-	add := func(r *Reservation) {
-		if r.Publish && r.Hostname != "" {
-			names[r.Hostname] = true
-		}
-	}
-	for _, r := range x.hardware {
-		add(r)
-	}
-	for _, r := range x.identifiers {
-		add(r)
-	}
-	for _, r := range x.devices {
-		add(r)
-	}
-	return names
 }

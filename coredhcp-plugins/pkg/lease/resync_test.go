@@ -243,7 +243,7 @@ func TestRemovalOf(t *testing.T) {
 			e.name += ".imaging.example.org."
 		}
 		f.mu.Lock()
-		r := f.removalOf(&e, f.conf.published())
+		r := f.removalOf(&e)
 		f.mu.Unlock()
 		switch {
 		case r == nil && tc.want == 0:

@@ -111,6 +111,15 @@ func removePointer(zone string, e entry) *dns.Msg {
 	return m
 }
 
+// removeClient removes the DHCID record of this client and nothing else. NXRRSET or
+// NXDOMAIN: there is none.
+func removeClient(zone, owner string, e entry) *dns.Msg {
+	m := newUpdate(zone)
+	m.Used([]dns.RR{e.dhcidRR(owner)})
+	m.RemoveRRset([]dns.RR{e.dhcidRR(owner)})
+	return m
+}
+
 // withdrawPointer removes the pointer of the address if it is this name and was put
 // there for some client, as its DHCID record tells. NXRRSET or NXDOMAIN: it is not.
 func withdrawPointer(zone string, e entry) *dns.Msg {

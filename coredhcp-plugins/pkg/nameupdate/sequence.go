@@ -99,12 +99,15 @@ func (s sequence) take(ctx context.Context, e entry) error {
 
 // remove makes the name not show the address, and removes the name with its last
 // address: RFC 4703 section 5.5. Of an owned name, which the site may have given
-// other records, only the DHCID record is removed.
-func (s sequence) remove(ctx context.Context, e entry, owned bool) error {
+// other records, only the DHCID record is removed; and so it is where the address is
+// kept: it is the site's own by now, and cannot be removed.
+func (s sequence) remove(ctx context.Context, e entry, owned, kept bool) error {
 	rcode, err := s.send(ctx, removeAddress(s.zone, e))
 	switch {
 	case err != nil:
 		return err
+	case rcode == dns.RcodeRefused && kept:
+		return s.gone(ctx, removeClient(s.zone, e.name, e))
 	case rcode == dns.RcodeNXRrset, rcode == dns.RcodeNameError:
 		return nil
 	case rcode != dns.RcodeSuccess:
@@ -133,12 +136,17 @@ func (s sequence) addPointer(ctx context.Context, e entry) error {
 	return err
 }
 
-// removePointer makes the address not show the name: RFC 4703 section 5.5.
-func (s sequence) removePointer(ctx context.Context, e entry) error {
-	return s.gone(ctx, removePointer(s.zone, e))
+// removePointer makes the address not show the name: RFC 4703 section 5.5. Where the
+// pointer is kept, see remove.
+func (s sequence) removePointer(ctx context.Context, e entry, kept bool) error {
+	err := s.gone(ctx, removePointer(s.zone, e))
+	if answer, ok := errors.AsType[*answerError](err); ok && answer.rcode == dns.RcodeRefused && kept {
+		return s.gone(ctx, removeClient(s.zone, e.reverse(), e))
+	}
+	return err
 }
 
-// gone sends the removal of a pointer that need not be there.
+// gone sends the removal of what need not be there.
 func (s sequence) gone(ctx context.Context, m *dns.Msg) error {
 	rcode, err := s.send(ctx, m)
 	switch {
@@ -196,8 +204,8 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 			}
 			return s.addPointer(ctx, e)
 		}},
-		{c.Unmake&lease.Forward != 0, e.name, func(s sequence) error { return s.remove(ctx, e, c.Owned) }},
-		{c.Unmake&lease.Reverse != 0, e.reverse(), func(s sequence) error { return s.removePointer(ctx, e) }},
+		{c.Unmake&lease.Forward != 0, e.name, func(s sequence) error { return s.remove(ctx, e, c.Owned, c.Kept) }},
+		{c.Unmake&lease.Reverse != 0, e.reverse(), func(s sequence) error { return s.removePointer(ctx, e, c.Kept) }},
 	}
 	for _, step := range steps {
 		if !step.wanted {

@@ -75,6 +75,7 @@ func TestSequences(t *testing.T) {
 		delA      = "IN DHCID ours | NONE A 192.0.2.101"
 		delName   = "IN DHCID ours, NONE A, NONE AAAA | ANY ANY" //nolint:dupword // class and type
 		delDHCID  = "IN DHCID ours, NONE A, NONE AAAA | ANY DHCID"
+		delClient = "IN DHCID ours | ANY DHCID"
 		dynamic   = "ANY ANY, ANY DHCID | ANY A, ANY DHCID, IN A 192.0.2.101, IN DHCID ours"
 		setPTR    = " | ANY PTR, ANY DHCID, IN PTR pc1.example.org., IN DHCID ours"
 		delPTR    = "IN PTR pc1.example.org. | ANY PTR, ANY DHCID"
@@ -83,10 +84,12 @@ func TestSequences(t *testing.T) {
 	addOwned := func(s sequence, e entry) error { return s.add(context.Background(), e, true, lease.NamesStrict) }
 	addKeeping := func(s sequence, e entry) error { return s.add(context.Background(), e, false, lease.NamesKeepStatic) }
 	addLast := func(s sequence, e entry) error { return s.add(context.Background(), e, false, lease.NamesLastWins) }
-	remove := func(s sequence, e entry) error { return s.remove(context.Background(), e, false) }
-	removeOwned := func(s sequence, e entry) error { return s.remove(context.Background(), e, true) }
+	remove := func(s sequence, e entry) error { return s.remove(context.Background(), e, false, false) }
+	removeOwned := func(s sequence, e entry) error { return s.remove(context.Background(), e, true, false) }
+	removeKept := func(s sequence, e entry) error { return s.remove(context.Background(), e, true, true) }
 	addPTR := func(s sequence, e entry) error { return s.addPointer(context.Background(), e) }
-	delPointer := func(s sequence, e entry) error { return s.removePointer(context.Background(), e) }
+	delPointer := func(s sequence, e entry) error { return s.removePointer(context.Background(), e, false) }
+	delKept := func(s sequence, e entry) error { return s.removePointer(context.Background(), e, true) }
 	for _, tt := range []struct {
 		name   string
 		do     func(sequence, entry) error
@@ -124,12 +127,21 @@ func TestSequences(t *testing.T) {
 		{"remove: fails at the second", remove, []int{success, servfail}, []string{delA, delName}, "SERVFAIL"},
 		{"remove owned", removeOwned, []int{success, success}, []string{delA, delDHCID}, ""},
 		{"remove owned: refused", removeOwned, []int{success, refused}, []string{delA, delDHCID}, "REFUSED"},
+		{"remove kept", removeKept, []int{refused, success}, []string{delA, delClient}, ""},
+		{"remove kept: no DHCID", removeKept, []int{refused, nxrrset}, []string{delA, delClient}, ""},
+		{"remove kept: that is refused too", removeKept, []int{refused, refused}, []string{delA, delClient}, "REFUSED"},
+		{"remove kept: fails", removeKept, []int{servfail}, []string{delA}, "SERVFAIL"},
+		{"remove kept, and not there", removeKept, []int{success, success}, []string{delA, delDHCID}, ""},
 		{"add pointer", addPTR, []int{success}, []string{setPTR}, ""},
 		{"add pointer: refused", addPTR, []int{refused}, []string{setPTR}, "REFUSED"},
 		{"remove pointer", delPointer, []int{success}, []string{delPTR}, ""},
 		{"remove pointer: another name's", delPointer, []int{nxrrset}, []string{delPTR}, ""},
 		{"remove pointer: gone", delPointer, []int{nxdomain}, []string{delPTR}, ""},
 		{"remove pointer: fails", delPointer, []int{servfail}, []string{delPTR}, "SERVFAIL"},
+		{"remove pointer: refused", delPointer, []int{refused}, []string{delPTR}, "REFUSED"},
+		{"remove kept pointer", delKept, []int{refused, success}, []string{delPTR, delClient}, ""},
+		{"remove kept pointer: that is refused too", delKept, []int{refused, refused}, []string{delPTR, delClient}, "REFUSED"},
+		{"remove kept pointer: fails", delKept, []int{servfail}, []string{delPTR}, "SERVFAIL"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e, err := newEntry(change("PC1.Example.org", "192.0.2.101", clientA), time.Hour)
