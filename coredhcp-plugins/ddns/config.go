@@ -103,8 +103,15 @@ func parse(args []string) (*arguments, error) {
 		}
 		*bound.d = d
 	}
-	if a.minTTL > a.maxTTL {
-		return nil, fmt.Errorf("min-ttl: expected at most max-ttl, found %s and %s", a.minTTL, a.maxTTL)
+	_, least := values["min-ttl"]
+	_, most := values["max-ttl"]
+	switch {
+	case least && most && a.minTTL > a.maxTTL:
+		return nil, fmt.Errorf("min-ttl=%s max-ttl=%s: expected a min-ttl of at most max-ttl", values["min-ttl"], values["max-ttl"])
+	case least: // what is given moves the default of the other
+		a.maxTTL = max(a.maxTTL, a.minTTL)
+	default:
+		a.minTTL = min(a.minTTL, a.maxTTL)
 	}
 	return &a, nil
 }

@@ -81,7 +81,9 @@ func TestArguments(t *testing.T) {
 		{"no key", good("key="+keyName, ""), "key= is missing"},
 		{"a resolver", good("server=", "resolver="), ""},
 		{"bounds of the TTL", append(good(), "min-ttl=1m", "max-ttl=1h30m"), ""},
-		{"the least TTL over the greatest", append(good(), "min-ttl=25h"), "expected at most max-ttl, found 25h0m0s and 24h0m0s"},
+		{"a greatest TTL below the default least", append(good(), "max-ttl=5m"), ""},
+		{"a least TTL over the default greatest", append(good(), "min-ttl=25h"), ""},
+		{"the least TTL over the greatest", append(good(), "min-ttl=1h", "max-ttl=30m"), "min-ttl=1h max-ttl=30m: expected a min-ttl of at most max-ttl"},
 		{"a TTL of nothing", append(good(), "min-ttl=0s"), "min-ttl=0s: expected whole seconds from 1s to 168h0m0s"},
 		{"a TTL that is no time", append(good(), "max-ttl=3600"), "max-ttl=3600: expected whole seconds"},
 		{"a TTL that nobody keeps", append(good(), "max-ttl=169h"), "max-ttl=169h: expected whole seconds"},
@@ -264,18 +266,26 @@ func TestSiteResolvers(t *testing.T) {
 	}
 }
 
-// Bounds of the TTL reach the records.
+// Bounds of the TTL reach the records. One that is given moves the default of the other one.
 func TestTTL(t *testing.T) {
 	keys, _ := keyFile(t)
-	d, err := New(strings.Fields("site="+siteFile(t, "")+" server=192.0.2.2 keys="+keys+" key="+keyName+" min-ttl=1m max-ttl=1h"), new(server.Host))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for leaseTime, want := range map[time.Duration]time.Duration{
-		time.Minute: time.Minute, time.Hour: 20 * time.Minute, 12 * time.Hour: time.Hour, lease.Infinite: time.Hour, 0: time.Hour,
+	for bounds, ttls := range map[string]map[time.Duration]time.Duration{
+		"": {time.Minute: 10 * time.Minute, time.Hour: 20 * time.Minute, 12 * time.Hour: 4 * time.Hour, 96 * time.Hour: 24 * time.Hour, lease.Infinite: 24 * time.Hour},
+		"min-ttl=1m max-ttl=1h": {
+			time.Minute: time.Minute, time.Hour: 20 * time.Minute, 12 * time.Hour: time.Hour, lease.Infinite: time.Hour, 0: time.Hour,
+		},
+		"max-ttl=5m":  {time.Minute: 5 * time.Minute, time.Hour: 5 * time.Minute, lease.Infinite: 5 * time.Minute},
+		"max-ttl=1h":  {time.Minute: 10 * time.Minute, time.Hour: 20 * time.Minute, 12 * time.Hour: time.Hour},
+		"min-ttl=25h": {time.Hour: 25 * time.Hour, 96 * time.Hour: 25 * time.Hour, lease.Infinite: 25 * time.Hour},
 	} {
-		if got := d.(*DDNS).config.TTL(leaseTime); got != want {
-			t.Errorf("the TTL of a lease of %s is %s, want %s", leaseTime, got, want)
+		d, err := New(strings.Fields("site="+siteFile(t, "")+" server=192.0.2.2 keys="+keys+" key="+keyName+" "+bounds), new(server.Host))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for leaseTime, want := range ttls {
+			if got := d.(*DDNS).config.TTL(leaseTime); got != want {
+				t.Errorf("with %q the TTL of a lease of %s is %s, want %s", bounds, leaseTime, got, want)
+			}
 		}
 	}
 }
