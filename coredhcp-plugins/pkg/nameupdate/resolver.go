@@ -74,6 +74,9 @@ func (r *resolver) soa(ctx context.Context, name string) (*dns.SOA, error) {
 		if err != nil {
 			return nil, err
 		}
+		if slices.ContainsFunc(answer.Answer, isAlias) {
+			continue // what follows is of its target's zone
+		}
 		for _, rr := range slices.Concat(answer.Answer, answer.Ns) {
 			soa, ok := rr.(*dns.SOA)
 			if !ok {
@@ -81,7 +84,7 @@ func (r *resolver) soa(ctx context.Context, name string) (*dns.SOA, error) {
 			}
 			zone := dns.CanonicalName(soa.Hdr.Name)
 			if !dns.IsSubDomain(zone, name) {
-				continue // of an alias's target
+				continue
 			}
 			if !canBeSites(zone) {
 				return nil, r.none(name, "the zone above it is %s, which is not the site's", zone)

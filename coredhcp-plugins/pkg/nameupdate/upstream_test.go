@@ -279,6 +279,10 @@ func (r resolving) exchange(_ context.Context, m *dns.Msg) (*dns.Msg, error) {
 	a := new(dns.Msg).SetReply(m)
 	q := m.Question[0]
 	if q.Qtype == dns.TypeSOA {
+		if target, ok := r["alias "+q.Name]; ok {
+			a.Answer = []dns.RR{&dns.CNAME{Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET}, Target: target}}
+			q.Name = target
+		}
 		for zone := q.Name; ; zone = parent(zone) {
 			if mname, ok := r["zone "+zone]; ok {
 				soa := &dns.SOA{Hdr: dns.RR_Header{Name: zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET}, Ns: mname, Mbox: "x."}
@@ -309,7 +313,8 @@ func TestResolver(t *testing.T) {
 		"zone 192.in-addr.arpa.": "z.arin.example.", "z.arin.example.": "203.0.113.2",
 		"zone 10.in-addr.arpa.": "prisoner.iana.org.", "prisoner.iana.org.": "192.175.48.1",
 		"zone 16.172.in-addr.arpa.": "localhost.", "localhost.": "127.0.0.1",
-		"zone lost.example.": "nowhere.example.",
+		"zone lost.example.":    "nowhere.example.",
+		"zone sub.example.org.": "ns.example.net.", "alias www.sub.example.org.": "pc.example.org.",
 	}
 	for name, want := range map[string]string{
 		"pc.example.org.":          "192.0.2.2:53",
@@ -321,6 +326,7 @@ func TestResolver(t *testing.T) {
 		"7.0.16.172.in-addr.arpa.": "has the primary localhost., which stands for none",
 		"pc.lost.example.":         "its primary nowhere.example. has no address",
 		"pc.example.com.":          "SERVFAIL",
+		"www.sub.example.org.":     "198.51.100.2:53",
 	} {
 		r := &routes{made: make(map[string]*upstream), dial: func(server string, _ tsigkey.Key, _ bool) exchanger { return &client{server: server} }}
 		r.resolver = &resolver{up: &upstream{name: "192.0.2.53:53", servers: []exchanger{known}}, known: make(map[string]primaryEntry)}

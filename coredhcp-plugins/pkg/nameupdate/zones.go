@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -199,21 +200,20 @@ func ask(ctx context.Context, at *upstream, name string) (string, error) {
 			}
 			return "", none
 		}
-		alias := false // then the SOA record is that of its target's zone
+		alias := slices.ContainsFunc(r.Answer, isAlias) // then the SOA record is that of its target's zone
 		for _, rr := range append(r.Answer, r.Ns...) {
-			switch rr.(type) {
-			case *dns.SOA:
-				if zone := dns.CanonicalName(rr.Header().Name); !alias && dns.IsSubDomain(zone, name) {
-					return zone, nil
-				}
-			case *dns.CNAME, *dns.DNAME:
-				alias = true
+			if zone := dns.CanonicalName(rr.Header().Name); !alias && rr.Header().Rrtype == dns.TypeSOA && dns.IsSubDomain(zone, name) {
+				return zone, nil
 			}
 		}
 		if !alias || asked == "." {
 			return "", &noZoneError{server: at.name, name: name, why: fmt.Sprintf("its answer has no SOA of a zone above %s", strings.TrimSuffix(asked, "."))}
 		}
 	}
+}
+
+func isAlias(rr dns.RR) bool {
+	return rr.Header().Rrtype == dns.TypeCNAME || rr.Header().Rrtype == dns.TypeDNAME
 }
 
 // delegation is the zone, above the name, that an answer refers to other servers for, "" if it does not.
