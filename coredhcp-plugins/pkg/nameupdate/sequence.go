@@ -166,7 +166,7 @@ func (s sequence) withdrawPointer(ctx context.Context, e entry) error {
 // outcome is what became of one change.
 type outcome struct {
 	err       error
-	zones     []string // that took their part of it, or have the name as somebody else's
+	zones     []string // that took their part of it, or have the name as somebody else's; and what is above the names, if that is no zone
 	answered  []*upstream
 	took      span   // for their answers
 	failed    string // the zone that did not, "" if none is to blame
@@ -235,6 +235,9 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 			return fail(step.name, zone, err)
 		}
 		o.zones = append(o.zones, zone)
+		if above := parent(step.name); above != zone { // which is what failed as long as the zone was missing
+			o.zones = append(o.zones, above)
+		}
 		o.answered = append(o.answered, at)
 	}
 	if conflict {

@@ -348,7 +348,7 @@ func (w *Worker) giveBack(c lease.NameChange, zone string, err error, now time.T
 
 // zoneWorks records that the zone took its part of a change.
 func (w *Worker) zoneWorks(zone string) {
-	if w.gate(zone).opens() {
+	if g := w.gates[zone]; g != nil && g.opens() {
 		w.log.line(slog.LevelInfo, "zone takes updates again", "zone", zone)
 	}
 }

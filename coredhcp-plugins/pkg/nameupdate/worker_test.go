@@ -220,6 +220,30 @@ func TestWorkerRefusingZone(t *testing.T) {
 	})
 }
 
+// TestWorkerZoneMissing has the zone above the names' domain come back after a while: all go there at once then.
+func TestWorkerZoneMissing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 5000
+		var missing atomic.Bool
+		missing.Store(true)
+		b := runWorker(t, nil)
+		b.dns.answer = func(q string, r *dns.Msg) {
+			if missing.Load() && dns.IsSubDomain("org.", q) {
+				r.Rcode, r.Authoritative, r.Ns = refused, false, nil
+			}
+		}
+		b.queue.put(numbered(0, n, "imaging.example.org.")...)
+		time.Sleep(10 * time.Minute)
+		b.expect(t, n, 0)
+		missing.Store(false)
+		time.Sleep(2 * maxBackoff)
+		b.expect(t, 0, n)
+		if b.lines("zone takes updates again") != 1 {
+			t.Errorf("log:\n%s", b.log)
+		}
+	})
+}
+
 func TestWorkerConflict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		taken := true
