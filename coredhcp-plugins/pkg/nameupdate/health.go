@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
@@ -100,7 +101,7 @@ func (h *history) sweep(now time.Time) {
 type journal struct {
 	logger    *slog.Logger
 	said      map[string]bool
-	conflicts map[string]bool // by name
+	conflicts map[string]netip.Addr // the first address whose lease is in conflict, by name
 	problems  map[string]*problem
 	texts     map[string]string
 }
@@ -111,7 +112,7 @@ type problem struct {
 }
 
 func newJournal(l *slog.Logger) *journal {
-	return &journal{logger: l, said: make(map[string]bool), conflicts: make(map[string]bool), problems: make(map[string]*problem), texts: make(map[string]string)}
+	return &journal{logger: l, said: make(map[string]bool), conflicts: make(map[string]netip.Addr), problems: make(map[string]*problem), texts: make(map[string]string)}
 }
 
 func (j *journal) line(level slog.Level, message string, args ...any) {
@@ -123,24 +124,26 @@ func (j *journal) once(level slog.Level, key, message string, args ...any) {
 	if j.said[key] {
 		return
 	}
-	remember(j.said, key)
+	remember(j.said, key, true)
 	j.line(level, message, args...)
 }
 
 // conflict logs that the change's name is somebody else's, once for each name.
 func (j *journal) conflict(c lease.NameChange) {
-	if j.conflicts[c.Name] {
+	if j.conflicts[c.Name].IsValid() {
 		return
 	}
-	remember(j.conflicts, c.Name)
+	remember(j.conflicts, c.Name, c.Address)
 	j.line(slog.LevelWarn, "name is not this client's", "name", c.Name, "address", c.Address.String(), "error", errConflict)
 }
 
-// resolved reports whether a conflict was logged for the name, and ends it.
+// resolved reports whether a conflict was logged for the name at the address, and ends it.
 func (j *journal) resolved(c lease.NameChange) bool {
-	was := j.conflicts[c.Name]
+	if j.conflicts[c.Name] != c.Address {
+		return false
+	}
 	delete(j.conflicts, c.Name)
-	return was
+	return true
 }
 
 // intern returns one string for all that are equal.
@@ -155,11 +158,11 @@ func (j *journal) intern(text string) string {
 	return text
 }
 
-func remember(m map[string]bool, key string) {
+func remember[V any](m map[string]V, key string, v V) {
 	if len(m) >= maxRemembered {
 		clear(m)
 	}
-	m[key] = true
+	m[key] = v
 }
 
 // problem logs that changes of the zone fail, once for each kind of failure and

@@ -361,12 +361,13 @@ func (w *Worker) confirm(c lease.NameChange, now time.Time) {
 		return
 	}
 	w.history.forget(c)
+	resolved := w.log.resolved(c)
 	if c.Remove {
 		w.removed.Add(1)
 		return
 	}
 	w.added.Add(1)
-	if w.log.resolved(c) {
+	if resolved {
 		w.log.line(slog.LevelInfo, "name is free now and taken", "name", c.Name, "address", c.Address.String())
 	}
 }

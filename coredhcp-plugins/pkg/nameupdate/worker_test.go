@@ -244,6 +244,40 @@ func TestWorkerZoneMissing(t *testing.T) {
 	})
 }
 
+// TestWorkerConflictOfOthers has a name be told again for the client that has it, while another one's is in conflict.
+func TestWorkerConflictOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := runWorker(t, nil)
+		changes := numbered(0, 3, "example.org.")
+		changes[1].Name, changes[2].Name = changes[0].Name, changes[0].Name
+		b.dns.update = func(m *dns.Msg) (int, error) {
+			for _, rr := range m.Ns {
+				if a, ok := rr.(*dns.A); ok && a.A.String() == changes[0].Address.String() {
+					return success, nil
+				}
+			}
+			switch {
+			case m.Question[0].Name != "example.org.":
+				return nxdomain, nil
+			case m.Answer[0].Header().Class == dns.ClassNONE:
+				return yxdomain, nil
+			}
+			return nxrrset, nil
+		}
+		b.queue.put(changes[1:]...)
+		time.Sleep(time.Minute)
+		changes[0].Make = lease.Forward
+		for version := range uint64(5) {
+			changes[0].Version = 100 + version
+			b.queue.put(changes[0])
+			time.Sleep(conflictRetry)
+		}
+		if strings.Count(b.log.String(), "\n") != 1 {
+			t.Errorf("log:\n%s", b.log)
+		}
+	})
+}
+
 func TestWorkerConflict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		taken := true
