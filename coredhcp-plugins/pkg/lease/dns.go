@@ -82,6 +82,10 @@ func (m *Manager) isRight(b *binding) bool {
 // holds mu.
 func (m *Manager) overstays(b *binding) bool { return m.conf.takes && b.published && m.superseded(b) }
 
+// unstated says whether DNS is to show of a binding what is not on disk that it may: renamed is about to put that right. Until
+// then DNS is not told, or nobody would know what to remove when the lease ends first. Caller holds mu.
+func (m *Manager) unstated(b *binding) bool { return m.wanted(b)&^b.shows != 0 && !m.superseded(b) }
+
 // tellAgain has DNS told again about the first few of a list, and returns the rest. Without all only where DNS may show
 // something else than it is to, or nothing yet. Caller holds mu, and submits if any were told.
 func (m *Manager) tellAgain(list []*binding, all bool, t moment) (rest []*binding, told int) {

@@ -267,6 +267,47 @@ func TestUnconfirmedDirection(t *testing.T) {
 	}
 }
 
+// TestToldBeforeOnDisk has names come into DNS that were off, and their leases end before DNS has confirmed them, with and
+// without a crash: they go again.
+func TestToldBeforeOnDisk(t *testing.T) {
+	for name, again := range map[string]func(*fixture, Config){
+		"reload": func(f *fixture, c Config) {
+			if err := f.Reload(c); err != nil {
+				f.Fatal(err)
+			}
+			f.request(renewing(named(1, "ws1", link), addr("192.0.2.100")))
+		},
+		"restart": (*fixture).reopen,
+	} {
+		for _, crash := range []bool{true, false} {
+			f, z := open(t, policy(false, NamePolicy{})), newZones()
+			q := named(1, "ws1", link)
+			a := f.get(q).Address
+			f.settled()
+			again(f, policy(true, NamePolicy{}))
+			f.settled()
+			for range 2 {
+				for _, c := range f.TakeNameChanges(10) {
+					z.make(c)
+				}
+				f.expireAll() // which has the reload carried out
+				f.settled()
+			}
+			if z.String() != "ws1=192.0.2.100 192.0.2.100=ws1" {
+				t.Errorf("%s: DNS shows %v", name, z)
+			}
+			if crash {
+				f.reopen(policy(true, NamePolicy{}))
+			}
+			f.release(q, a)
+			for n := range f.names.taken {
+				f.ReturnNameChange(f.names.taken[n].flight, f.clock.now())
+			}
+			z.want(f, "")
+		}
+	}
+}
+
 // TestSharedNames has strangers take one name, in each mode.
 func TestSharedNames(t *testing.T) {
 	a, b := named(1, "ws1", link), named(2, "ws1", link)

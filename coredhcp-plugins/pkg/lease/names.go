@@ -172,7 +172,7 @@ func (c *chain) next(m *Manager, now int64) (w *waiting, at int64) {
 		if e.b == nil && !removals {
 			removals, w, at = true, nil, math.MaxInt64
 		}
-		if removals != (e.b == nil) || m.uncommitted(e) || e.b != nil && (m.owing(e.b) || m.follows(c, e.b)) {
+		if removals != (e.b == nil) || m.uncommitted(e) || e.b != nil && (m.owing(e.b) || m.unstated(e.b) || m.follows(c, e.b)) {
 			continue // what is uncommitted is placed again once it is settled
 		}
 		if e.after > now {
