@@ -78,10 +78,6 @@ func (m *Manager) isRight(b *binding) bool {
 	return b.shows == w && (b.published || w == 0)
 }
 
-// overstays says whether DNS shows of a binding what it is to show of a namesake, since names go to whoever comes last. Caller
-// holds mu.
-func (m *Manager) overstays(b *binding) bool { return m.conf.takes && b.published && m.superseded(b) }
-
 // unstated says whether DNS is to show of a binding what is not on disk that it may: renamed is about to put that right. Until
 // then DNS is not told, or nobody would know what to remove when the lease ends first. Caller holds mu.
 func (m *Manager) unstated(b *binding) bool { return m.wanted(b)&^b.shows != 0 && !m.superseded(b) }

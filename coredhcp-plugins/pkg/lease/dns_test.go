@@ -169,6 +169,32 @@ func TestReloadsOneAfterAnother(t *testing.T) {
 	z.want(f, "ws1=192.0.2.103 192.0.2.103=ws1")
 }
 
+// TestReloadMakesNamesakes has a reload give a client's later lease the name, which its earlier one has, or is about to have:
+// nothing is left to be told of that but what its address loses.
+func TestReloadMakesNamesakes(t *testing.T) {
+	for _, confirmed := range []bool{true, false} {
+		for reverse, before := range map[Names]string{
+			AllNames: "ws1=192.0.2.100 192.0.2.100=ws1 198.51.100.10=ws1", NoNames: "ws1=192.0.2.100 198.51.100.10=ws1",
+		} {
+			c := policy(true, NamePolicy{Reverse: reverse})
+			c.Networks[2].Names.Forward = NoNames
+			f, z := open(t, c), newZones()
+			f.get(named(1, "ws1", link))
+			f.get(named(1, "ws1", link2))
+			if confirmed {
+				z.want(f, before)
+			}
+			c = policy(true, NamePolicy{Reverse: reverse})
+			if err := f.Reload(c); err != nil {
+				t.Fatal(err)
+			}
+			z.want(f, "ws1=198.51.100.10 198.51.100.10=ws1")
+			f.release(named(1, "ws1", link2), addr("198.51.100.10"))
+			z.want(f, map[Names]string{AllNames: "ws1=192.0.2.100 192.0.2.100=ws1", NoNames: "ws1=192.0.2.100"}[reverse])
+		}
+	}
+}
+
 // TestNetworksJoined has a reload make one network of two that had their names in DNS in different ways.
 func TestNetworksJoined(t *testing.T) {
 	split := func(first, second bool) Config {

@@ -376,9 +376,15 @@ func (m *Manager) ConfirmNameChange(c NameChange) error {
 		case c.Make == 0:
 			r.shows &^= c.Unmake
 		} // else it was taken before its namesake came
-		if r != b.record {
+		switch {
+		case r != b.record:
 			m.change(b, r, t)
 			m.submit(false)
+		case m.dirty[b] == nil: // a reload may have left nothing to do
+			m.names.settleBinding(m, b)
+		}
+		if !superseded && c.Make&Forward != 0 {
+			m.outdo(b, t)
 		}
 	}
 	m.names.place(m, ch)

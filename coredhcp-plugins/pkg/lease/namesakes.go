@@ -178,6 +178,19 @@ func (m *Manager) supersede(b *binding, t moment) {
 	}
 }
 
+// outdo has those namesakes of b not count as shown any more that did, since DNS shows b: a reload may have made them
+// namesakes. Caller holds mu.
+func (m *Manager) outdo(b *binding, t moment) {
+	for _, o := range m.namesakes(b) {
+		if o.published {
+			r := o.record
+			r.published = false
+			m.change(o, r, t)
+			m.submit(false)
+		}
+	}
+}
+
 // republish has DNS shown again what it is to show for a binding. Caller holds mu.
 func (m *Manager) republish(b *binding, t moment) {
 	r := b.record
