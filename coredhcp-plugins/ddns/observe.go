@@ -131,12 +131,17 @@ func naming(r *dhcpv4.DHCPv4) (label string, none bool) {
 	if len(fqdn) < 3 { // flags, two RCODEs, and then the name
 		return lease.Label(string(r.Options.Get(dhcpv4.OptionHostName))), false
 	}
-	flags, name := fqdn[0], string(fqdn[3:])
-	if flags&4 != 0 { // in wire form, partial names without the root label
-		var err error
-		if name, _, err = dns.UnpackDomainName(append(slices.Clone(fqdn[3:]), 0), 0); err != nil {
-			name = ""
-		}
+	flags, name := fqdn[0], fqdn[3:]
+	if flags&4 != 0 { // in wire form
+		name = firstLabel(name)
 	}
-	return lease.Label(name), flags&8 != 0
+	return lease.Label(string(name)), flags&8 != 0
+}
+
+// firstLabel is that of a name in wire form, nil if it is malformed. A partial name has no root label (RFC 4702 section 2.3.1).
+func firstLabel(name []byte) []byte {
+	if _, _, err := dns.UnpackDomainName(append(slices.Clone(name), 0), 0); err != nil || len(name) == 0 || len(name) <= int(name[0]) {
+		return nil
+	}
+	return name[1 : 1+name[0]]
 }
