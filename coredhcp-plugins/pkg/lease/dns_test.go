@@ -195,6 +195,27 @@ func TestReloadMakesNamesakes(t *testing.T) {
 	}
 }
 
+// TestOvertakenForAMoment has a reload let a client have the name that its address is about to lose for another one, and the
+// client change its name before it is put into DNS.
+func TestOvertakenForAMoment(t *testing.T) {
+	f, z := open(t, policy(true, NamePolicy{Mode: NamesLastWins})), newZones()
+	a := f.get(named(1, "ws1", link)).Address
+	z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+	if err := f.Reload(policy(true, NamePolicy{Mode: NamesLastWins, Forward: DeviceNames, Reverse: DeviceNames})); err != nil {
+		t.Fatal(err)
+	}
+	f.release(named(1, "ws1", link), a)
+	f.request(selecting(named(2, "ws1", link), a))
+	if err := f.Reload(policy(true, NamePolicy{Mode: NamesLastWins})); err != nil {
+		t.Fatal(err)
+	}
+	f.settled()
+	f.wantChanges()
+	f.request(renewing(named(2, "ws2", link), a))
+	f.clock.advance(2 * time.Minute)
+	z.want(f, "ws2=192.0.2.100 192.0.2.100=ws2")
+}
+
 // TestNetworksJoined has a reload make one network of two that had their names in DNS in different ways.
 func TestNetworksJoined(t *testing.T) {
 	split := func(first, second bool) Config {

@@ -57,6 +57,10 @@ func (c *chain) comesBefore(o *chain) bool {
 // orderly is how long a change waits at most while changes are made in the order in which they came.
 const orderly = int64(time.Second)
 
+// lookAgain is when a chain is looked at again of which nothing is left but removals that are overtaken: that may end with a
+// lease that is in no chain.
+const lookAgain = int64(time.Minute)
+
 // waiting is one change of a name: an addition of what binding b says, or the removal under key.
 type waiting struct {
 	b       *binding
@@ -163,10 +167,11 @@ func (q *nameQueue) remove(c *chain, i int) {
 // next is the change that comes next, or when there will be one. A removal that must wait holds the additions back.
 func (c *chain) next(m *Manager, now int64) (w *waiting, at int64) {
 	at = math.MaxInt64
-	removals := false
+	removals, overtaken := false, false
 	for i := range c.waiting {
 		e := &c.waiting[i]
 		if r := m.removals[e.key]; e.b == nil && r != nil && m.overtaken(r) {
+			overtaken = true
 			continue
 		}
 		if e.b == nil && !removals {
@@ -180,6 +185,9 @@ func (c *chain) next(m *Manager, now int64) (w *waiting, at int64) {
 		} else if w == nil || e.version > w.version {
 			w = e
 		}
+	}
+	if overtaken && w == nil && at == math.MaxInt64 {
+		at = now + lookAgain
 	}
 	return w, at
 }
