@@ -379,7 +379,7 @@ func (m *Manager) ConfirmNameChange(c NameChange) error {
 		superseded := m.superseded(b)
 		switch {
 		case !superseded:
-			r.published, r.shows = c.Make != 0, c.Make
+			r.published, r.shows = c.Make != 0, b.shows&^c.Unmake|c.Make // it may have been superseded when it was taken
 			b.shown = hours(t.el)
 		case c.Make == 0:
 			r.shows &^= c.Unmake
