@@ -146,7 +146,8 @@ func TestDataIsTakenByNamed(t *testing.T) {
 		dns.TypeA, dns.TypeNS, dns.TypeCNAME, dns.TypePTR, dns.TypeHINFO, dns.TypeMINFO, dns.TypeMX, dns.TypeTXT, dns.TypeRP, dns.TypeAFSDB,
 		dns.TypeAAAA, dns.TypeLOC, dns.TypeSRV, dns.TypeNAPTR, dns.TypeKX, dns.TypeCERT, dns.TypeDNAME, dns.TypeSSHFP, dns.TypeDHCID, dns.TypeTLSA,
 		dns.TypeSMIMEA, dns.TypeHIP, dns.TypeOPENPGPKEY, dns.TypeSVCB, dns.TypeHTTPS, dns.TypeSPF, dns.TypeEUI48, dns.TypeEUI64, dns.TypeURI, dns.TypeCAA,
-		dns.TypeAMTRELAY,
+		dns.TypeAMTRELAY, dns.TypeX25, dns.TypeAPL, dns.TypeCSYNC, dns.TypeRKEY, dns.TypeEID, dns.TypeNIMLOC, dns.TypeATMA,
+		typeWKS, typeNSAP, typeA6, typeSINK, typeDSYNC, typeHHIT, typeBRID, typeDOA, typeWALLET,
 	}
 	for range 120 {
 		for _, typ := range types {
@@ -164,16 +165,30 @@ func TestDataIsTakenByNamed(t *testing.T) {
 			}
 			taken[typ]++
 			if their := theirs.update(t, wire, mac); their != dns.RcodeSuccess {
-				t.Errorf("%s %x is taken, and BIND says %s", dns.TypeToString[typ], data, dns.RcodeToString[their])
+				t.Errorf("%s %x is taken, and BIND says %s", dns.Type(typ), data, dns.RcodeToString[their])
 			}
 		}
 	}
-	for _, typ := range []uint16{dns.TypeAMTRELAY, dns.TypeCERT, dns.TypeLOC, dns.TypeSSHFP, dns.TypeSVCB, dns.TypeHTTPS, dns.TypeTLSA, dns.TypeURI} {
+	for _, typ := range []uint16{dns.TypeAMTRELAY, dns.TypeCERT, dns.TypeLOC, dns.TypeSSHFP, dns.TypeSVCB, dns.TypeHTTPS, dns.TypeTLSA, dns.TypeURI,
+		dns.TypeNAPTR, dns.TypeX25, dns.TypeAPL, dns.TypeCSYNC, dns.TypeRKEY, dns.TypeATMA, typeWKS, typeA6, typeDSYNC, typeDOA, typeWALLET} {
 		if taken[typ] == 0 {
-			t.Errorf("no %s record was taken", dns.TypeToString[typ])
+			t.Errorf("no %s record was taken", dns.Type(typ))
 		}
 	}
 }
+
+// Types that BIND knows, and the DNS library only by number.
+const (
+	typeWKS    = 11
+	typeNSAP   = 22
+	typeA6     = 38
+	typeSINK   = 40
+	typeDSYNC  = 66
+	typeHHIT   = 67
+	typeBRID   = 68
+	typeDOA    = 259
+	typeWALLET = 262
+)
 
 // oddData is record data of few different octets, so that it is right at times.
 func oddData(r *rand.Rand, typ uint16) []byte {
@@ -185,7 +200,38 @@ func oddData(r *rand.Rand, typ uint16) []byte {
 		}
 		return out
 	}
+	one := func(choices ...string) []byte { return []byte(choices[r.IntN(len(choices))]) }
+	text := func(s []byte) []byte { return append([]byte{byte(len(s))}, s...) }
+	name := func() []byte { return one("\x00", "\x01a\x00", "\x01a", "\x00\x00", "\xc0\x0c") }
 	switch typ {
+	case dns.TypeX25:
+		return text(one("3110", "311012345678", "311", "311a"))
+	case dns.TypeNAPTR:
+		var expression []byte
+		for range 1 + r.IntN(5) {
+			expression = append(expression, one("a", "(a)", "(", ")", "[a-z]", "[", "]", "*", "{1,2}", "{", "|", "^", "$", `\d`, `\1`, "[:alpha:]", "[[:alpha:]]")...)
+		}
+		substitution := slices.Concat([]byte("!"), expression, []byte("!"), one("b", `\1`, `\2`), one("!", "!i", "!x", ""))
+		return slices.Concat(some(4), text(one("", "u", "S")), text(some(3)), text(substitution), name())
+	case dns.TypeAPL:
+		return slices.Concat([]byte{0, 1, 12}, one("\x02\x0a\x10", "\x02\x0a\x11", "\x01\x0a", "\x02\x0a\x00", "\x81\x0a", "\x03\x0a\x10\x01"))
+	case dns.TypeCSYNC:
+		return slices.Concat(some(6), one("", "\x00\x01\x60", "\x00\x02\x60\x00", "\x00\x01\x00", "\x00\x00", "\x00\x04\x60\x00\x00\x08"), one("", "\x01\x01\x40", "\x00\x01\x40", "\x01\x01"))
+	case dns.TypeRKEY:
+		return slices.Concat([]byte{0, byte(r.IntN(2)), 3, 5 + byte(r.IntN(2))*(dns.PRIVATEDNS-5)}, some(r.IntN(6)))
+	case dns.TypeATMA:
+		return append([]byte{byte(r.IntN(3))}, one("", "1", "1a", "12")...)
+	case typeWKS:
+		return append(some(5), some(r.IntN(3)*r.IntN(3)*1023*2+r.IntN(4))...)
+	case typeA6:
+		prefix := r.IntN(33) * 4
+		return slices.Concat([]byte{byte(prefix)}, one("\x0f", "\x1f")[:r.IntN(2)], some((128-prefix)/8), name()[:r.IntN(2)])
+	case typeDSYNC:
+		return append(some(5), name()...)
+	case typeDOA:
+		return append(some(9), one("", "\x00", "\x01", "\x01a", "\x01ab")...)
+	case typeWALLET:
+		return slices.Concat(one("", "\x00", "\x01a", "\x02a"), one("", "\x00", "\x01a", "\x02a"))
 	case dns.TypeAMTRELAY:
 		return append([]byte{1, byte(r.IntN(4))}, some(4*r.IntN(2))...)
 	case dns.TypeSVCB, dns.TypeHTTPS:

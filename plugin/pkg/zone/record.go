@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/miekg/dns"
@@ -13,8 +14,18 @@ import (
 // maxTTL is the largest TTL; a greater one means 0 (RFC 2181 section 8).
 const maxTTL = 1<<31 - 1
 
-// typeWKS is the well-known-services type (RFC 1035 section 3.4.2), which the DNS library knows only by number.
-const typeWKS = 11
+// Types that the DNS library knows only by number.
+const (
+	typeWKS    = 11
+	typeNSAP   = 22
+	typeA6     = 38
+	typeSINK   = 40
+	typeDSYNC  = 66
+	typeHHIT   = 67
+	typeBRID   = 68
+	typeDOA    = 259
+	typeWALLET = 262
+)
 
 var (
 	errNoData   = errors.New("record without data")
@@ -111,6 +122,14 @@ func names(v reflect.Value) (saved int, lacks bool) {
 	return saved, lacks
 }
 
+// outsidePrefix reports whether an address prefix has bits behind its end, which the DNS library leaves out on the way back.
+func outsidePrefix(rr dns.RR) bool {
+	apl, ok := rr.(*dns.APL)
+	return ok && slices.ContainsFunc(apl.Prefixes, func(p dns.APLPrefix) bool {
+		return !p.Network.IP.Equal(p.Network.IP.Mask(p.Network.Mask))
+	})
+}
+
 // packer turns records into wire form without touching them: dns.PackRR writes into the record's header, which is
 // wrong for a record that others read.
 type packer struct {
@@ -190,7 +209,9 @@ func (p *packer) normal(rr dns.RR) (dns.RR, error) {
 	return p.anyNormal(rr)
 }
 
-// anyNormal is normal for all types.
+// anyNormal is normal for all types. Data that is longer in a message than in a zone has something that the DNS library does
+// not keep: octets of a bit map that have no bit, which may not be there (RFC 4034 section 4.1.2), address bits behind a prefix
+// (RFC 3123 section 4), a backslash in a URI or a CAA value. Better none than another record.
 func (p *packer) anyNormal(rr dns.RR) (dns.RR, error) {
 	h := rr.Header()
 	if metaType(h.Rrtype) {
@@ -219,6 +240,9 @@ func (p *packer) anyNormal(rr dns.RR) (dns.RR, error) {
 	}
 	if endsEarly(out, int(h.Rdlength), len(data)) {
 		return nil, errShort
+	}
+	if int(h.Rdlength) > len(data) || outsidePrefix(rr) {
+		return nil, errUnstable
 	}
 	first := append(make([]byte, 0, 256), data...)
 	again, err := p.data(out)

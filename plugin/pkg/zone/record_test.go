@@ -1,6 +1,9 @@
 package zone
 
 import (
+	"bytes"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,6 +58,14 @@ func TestMalformedData(t *testing.T) {
 	s, z := openMem(t, vfs.NewMem())
 	defer s.Close()
 	const loc, digest = "001216138000000080000000" + "00989680", "0123456789abcdef0123456789abcdef01234567"
+	long := strings.Repeat("3f"+strings.Repeat("61", 63), 4) + "00" // 257 octets
+	naptr := func(flags, services, regexp, replacement string) string {
+		data := "00010001"
+		for _, s := range []string{flags, services, regexp} {
+			data += fmt.Sprintf("%02x%x", len(s), s)
+		}
+		return data + replacement
+	}
 	for _, tt := range []struct {
 		typ       uint16
 		data, why string // "": it is well-formed
@@ -74,13 +85,38 @@ func TestMalformedData(t *testing.T) {
 		{dns.TypeHTTPS, "0001" + "00" + "000000020000", "mandatory is mandatory"}, {dns.TypeHTTPS, "0001" + "00" + "000000020003" + "000300020050", ""},
 		{dns.TypeHTTPS, "0001" + "00" + "00020000", "no protocol"}, {dns.TypeHTTPS, "0001" + "00" + "00010003026832" + "00020000", ""},
 		{dns.TypeSVCB, "0001" + "00" + "00070000", "no path"}, {dns.TypeSVCB, "0001" + "00" + "00070008" + "2f717b3f646e737d", ""},
-		{typeWKS, "c0000201", "no protocol"}, {typeWKS, "c0000201" + "06", ""},
+		{typeWKS, "c0000201", "no protocol"}, {typeWKS, "c0000201" + "06", ""}, {typeWKS, "c0000201" + "06" + "0080", ""},
+		{typeWKS, "c0000201" + "06" + "8000", "an octet without a bit"}, {typeWKS, "c0000201" + "06" + "00", "an octet without a bit"},
+		{typeWKS, "c0000201" + "06" + strings.Repeat("01", 8192), ""}, {typeWKS, "c0000201" + "06" + strings.Repeat("01", 8193), "more than all ports"},
+		{dns.TypeX25, "0433313130", ""}, {dns.TypeX25, "03333131", "three digits"}, {dns.TypeX25, "0433313161", "a letter"}, {dns.TypeX25, "00", "nothing"},
+		{dns.TypeNAPTR, naptr("s", "SIP+D2U", "", "0161016100"), ""}, {dns.TypeNAPTR, naptr("", "", "", "00"), ""},
+		{dns.TypeNAPTR, naptr("u", "E2U+sip", `!^\+49(.*)$!sip:\1@example.org!`, "00"), ""}, {dns.TypeNAPTR, naptr("!", "", "", "00"), "flags"},
+		{dns.TypeNAPTR, naptr("u", "E2U+sip", `!^.*$!sip:\1@example.org!`, "00"), "no such group"}, {dns.TypeNAPTR, naptr("u", "", "!^.*$!sip:a", "00"), "no end"},
+		{dns.TypeRKEY, "00000305" + "01", ""}, {dns.TypeRKEY, "00010305" + "01", "flags"}, {dns.TypeRKEY, "00000305", "no key"},
+		{dns.TypeRKEY, "000003fd" + "016100", ""}, {dns.TypeRKEY, "000003fd" + "0161", "whose algorithm"}, {dns.TypeRKEY, "000003fd" + "01", "whose algorithm"},
+		{dns.TypeCSYNC, "000000010003" + "000260", "a window without its length"}, {dns.TypeCSYNC, "000000010003" + "00016000" + "010140", "a window without its length"},
+		{dns.TypeCSYNC, "000000010003" + "000160" + "010140", ""}, {dns.TypeCSYNC, "000000010003", ""}, {dns.TypeCSYNC, "00000001fffc" + "000160", ""},
+		{dns.TypeEID, "", "nothing"}, {dns.TypeEID, "00", ""}, {dns.TypeNIMLOC, "", "nothing"}, {dns.TypeNIMLOC, "00", ""},
+		{typeNSAP, "", "nothing"}, {typeNSAP, "47", ""}, {typeHHIT, "", "nothing"}, {typeHHIT, "00", ""}, {typeBRID, "", "nothing"}, {typeBRID, "00", ""},
+		{dns.TypeATMA, "00", "no address"}, {dns.TypeATMA, "0047", ""}, {dns.TypeATMA, "0131", ""}, {dns.TypeATMA, "013161", "a letter"},
+		{typeA6, "", "nothing"}, {typeA6, "81", "prefix"}, {typeA6, "80", "no name"}, {typeA6, "8000", ""}, {typeA6, "8000" + "00", "more behind the name"},
+		{typeA6, "00" + strings.Repeat("ff", 16), ""}, {typeA6, "00" + strings.Repeat("ff", 16) + "00", "a name for nothing"}, {typeA6, "00" + strings.Repeat("ff", 15), "address"},
+		{typeA6, "7c" + "0f" + "016100", ""}, {typeA6, "7c" + "1f" + "016100", "a bit of the prefix"},
+		{typeSINK, "0101", "no subcoding"}, {typeSINK, "010101", ""},
+		{typeDSYNC, "003b01" + "0035" + "016100", ""}, {typeDSYNC, "003b01" + "0035", "no target"}, {typeDSYNC, "003b01" + "0035" + "0161", "no end of the target"},
+		{typeDSYNC, "003b01" + "0035" + "c00c", "compressed"}, {typeDSYNC, "003b01" + "0035" + "00" + "00", "more behind the target"}, {typeDSYNC, "003b01" + "0035" + long, "a long target"},
+		{typeDOA, "0000000000000000" + "00" + "00", ""}, {typeDOA, "0000000000000000" + "00", "no media type"}, {typeDOA, "0000000000000000" + "00" + "01", "media type"}, {typeDOA, "0000000000000000" + "00" + "0161" + "ff", ""},
+		{typeWALLET, "", "nothing"}, {typeWALLET, "00", ""}, {typeWALLET, "0161" + "00", ""}, {typeWALLET, "0261", "a string without its end"},
 	} {
 		h := dns.RR_Header{Name: "a." + z.Origin(), Rrtype: tt.typ, Class: dns.ClassINET, Ttl: 60}
 		m := new(dns.Msg).SetUpdate(z.Origin())
 		m.Ns = []dns.RR{&dns.RFC3597{Hdr: h, Rdata: tt.data}}
+		before := contents(z)
 		if err := throughWire(t, m); err != nil {
-			t.Fatal(err)
+			if tt.why == "" {
+				t.Errorf("%s %s: %v", dns.TypeToString[tt.typ], tt.data, err)
+			}
+			continue // the server has answered with FORMERR
 		}
 		want := dns.RcodeSuccess
 		if tt.why != "" {
@@ -89,6 +125,9 @@ func TestMalformedData(t *testing.T) {
 		if rcode, err := z.Update(t.Context(), nil, m.Ns, permitAll); rcode != want || err != nil {
 			t.Errorf("%s (%s): %s, %v", m.Ns[0], tt.why, dns.RcodeToString[rcode], err)
 		}
+		if now := contents(z); (len(now) == len(before)+1) != (tt.why == "") {
+			t.Errorf("%s (%s): %q, before %q", m.Ns[0], tt.why, now, before)
+		}
 		m.Ns[0].Header().Class, m.Ns[0].Header().Ttl = dns.ClassNONE, 0
 		if rcode, err := z.Update(t.Context(), nil, m.Ns, permitAll); rcode != dns.RcodeSuccess || err != nil {
 			t.Errorf("deleting %s: %s, %v", m.Ns[0], dns.RcodeToString[rcode], err)
@@ -96,11 +135,83 @@ func TestMalformedData(t *testing.T) {
 	}
 }
 
+// TestDataThatChanges has data that the DNS library reads and writes as another: nobody has sent that.
+func TestDataThatChanges(t *testing.T) {
+	s, z := openMem(t, vfs.NewMem())
+	defer s.Close()
+	before := contents(z)
+	for _, tt := range []struct {
+		typ       uint16
+		data, why string
+	}{
+		{dns.TypeCSYNC, "000000010003" + "00026000", "an octet without a bit"}, {dns.TypeCSYNC, "000000010003" + "000100", "a window without a bit"},
+		{dns.TypeCSYNC, "000000010003" + "000160" + "010200" + "40" + "020100", "a window without a bit"},
+		{dns.TypeAPL, "00010c02" + "0a11", "bits behind the prefix"}, {dns.TypeAPL, "00010802" + "0a01", "an octet behind the prefix"},
+		{dns.TypeAPL, "00021002" + "2001" + "00021003" + "2001ff", "an octet behind the second prefix"},
+		{dns.TypeURI, "00010001" + "613a5c62", "backslash"}, {dns.TypeCAA, "0005697373756561" + "5c62", "backslash"},
+	} {
+		for _, class := range []uint16{dns.ClassINET, dns.ClassNONE} {
+			h := dns.RR_Header{Name: "a." + z.Origin(), Rrtype: tt.typ, Class: class, Ttl: 60}
+			if class == dns.ClassNONE {
+				h.Ttl = 0
+			}
+			m := new(dns.Msg).SetUpdate(z.Origin())
+			m.Ns = []dns.RR{&dns.RFC3597{Hdr: h, Rdata: tt.data}}
+			if err := throughWire(t, m); err != nil {
+				t.Fatal(err)
+			}
+			if rcode, err := z.Update(t.Context(), nil, m.Ns, permitAll); rcode != dns.RcodeFormatError || err != nil {
+				t.Errorf("%s (%s): %s, %v", m.Ns[0], tt.why, dns.RcodeToString[rcode], err)
+			}
+		}
+	}
+	if now := contents(z); !slices.Equal(now, before) {
+		t.Errorf("%q, before %q", now, before)
+	}
+}
+
+// TestSubstitution has what stands in the regexp field of NAPTR records.
+func TestSubstitution(t *testing.T) {
+	for s, want := range map[string]bool{
+		"": true, "!a!b!": true, "!a!b!i": true, "!a!!": true, "/a/b/": true, "|a|b|": true, `!a\!b!c\!d!`: true, `!a!b\c!`: true,
+		"!": false, "!a": false, "!a!": false, "!a!b": false, "!a!b!c": false, "!a!b!!": false, "!a!b!I": false, `!a!b\!`: false, `!a\!b!`: false,
+		"iaibi": false, "1a1b1": false, `\a\b\`: false, "\x00a\x00b\x00": false, "!a\x00!b!": false, "!!b!": false,
+		`!(a)(b)!\1\2!`: true, `!(a)(b)!\3!`: false, `!((a))!\2!`: true, `!a!\0!`: false, `!a!\1!`: false, `!\(a\)!\1!`: false,
+		"!a|b!c!": true, "!a|!c!": false, "!|a!c!": false, "!a||b!c!": false, "!(|a)!c!": false, "!(a|)!c!": false,
+		"!()!c!": false, "!(a!c!": false, "!a)!c!": true, "!(a))!c!": true, "!((a)!c!": false, "!(a|b)+c!d!": true,
+		"!a*!c!": true, "!a+b?!c!": true, "!*!c!": false, "!(+a)!c!": false, "!a|?!c!": false, "!a**!c!": false, "!^*!c!": false, "!$+!c!": false, "!^a$!c!": true,
+		"!a{1}!c!": true, "!a{1,}!c!": true, "!a{1,2}!c!": true, "!a{2,1}!c!": false, "!a{,1}!c!": false, "!a{}!c!": false, "!a{1!c!": false, "!a{1,x}!c!": false,
+		"!{1}!c!": false, "!a{255}!c!": true, "!a{256}!c!": false, "!a{99999999999999999999}!c!": false, "!a{1}{2}!c!": false, "!a{1}*!c!": false, "!a}!c!": true,
+		"![a]!c!": true, "![^a-z0-9]*!c!": true, "![]a]!c!": true, "![^]]!c!": true, "![a-]!c!": true, "![-a]!c!": true, "![*(]!c!": true,
+		"![!c!": false, "![a!c!": false, "![]!c!": false, "![^]!c!": false, "![z-a]!c!": false, "![a-!c!": false,
+		"![[:digit:]]!c!": true, "![[:digits:]]!c!": false, "![[:digit:]-z]!c!": false, "![a-[:digit:]]!c!": false, "![[:digit]!c!": false, "![[.a.]]!c!": true, "![[=a=]b]!c!": true, "![[.ab.]]!c!": false, "![[.a]!c!": false,
+		`!a\.b\d!c!`: true, `!(a)\1!c!`: false, "!\xff.!c!": true,
+	} {
+		if got := !malformedSubstitution([]byte(s)); got != want {
+			t.Errorf("%q is well-formed: %v", s, got)
+		}
+	}
+}
+
+func FuzzSubstitution(f *testing.F) {
+	for _, s := range []string{`!^\+49(.*)$!sip:\1@example.org!i`, "![]a-z[:alpha:][.-.]]{1,2}|(b)+!c!", "!(a!"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, s []byte) {
+		if malformedSubstitution(s) || len(s) == 0 {
+			return
+		}
+		if n := bytes.Count(s, s[:1]); n < 3 || s[0] == 'i' {
+			t.Errorf("%q is taken", s)
+		}
+	})
+}
+
 // TestCompressedData: data is shorter in a message that says a name in it once than it is in the zone.
 func TestCompressedData(t *testing.T) {
 	const long = "a.long.name.in.the.zone."
 	for _, data := range []string{
-		"NS @", "CNAME @", "PTR @", "MX 1 @", "SRV 1 2 3 @", "RP @ @", "MINFO @ @", "PX 1 @ @", "NAPTR 1 1 \"s\" \"x\" \"x\" @", "KX 1 @", "AFSDB 1 @",
+		"NS @", "CNAME @", "PTR @", "MX 1 @", "SRV 1 2 3 @", "RP @ @", "MINFO @ @", "PX 1 @ @", "NAPTR 1 1 \"s\" \"x\" \"\" @", "KX 1 @", "AFSDB 1 @",
 		"SVCB 1 @", "HTTPS 1 . port=1", "SOA @ @ 4000000000 0 0 0 0", "IPSECKEY 10 3 2 @ AQ==", "AMTRELAY 10 0 3 @", "HIP 2 00 AA== @ @",
 		"ISDN 1 2", "CAA 0 issue \"\"", "URI 1 1 \"\"", "TXT \"\"", "HINFO \"\" \"\"", "LOC 0 0 0 N 0 0 0 E 0 0 0 0", "L64 0 0000:0000:0000:0000",
 	} {
