@@ -10,8 +10,8 @@
 // an event of caddy and else with the first request, because a start-up that
 // fails runs no callbacks. Once it is open, a query takes no lock: it reads the
 // snapshot that is published at that moment. All that runs in the background,
-// one watcher of the site file, one maker of backups and one notifier for each
-// secondary of each zone, belongs to the handler and has ended when its shutdown callback returns;
+// one watcher of the site file, one maker of backups, one notifier for each
+// secondary of each zone and the sockets that those use, belongs to the handler and has ended when its shutdown callback returns;
 // a transfer that is under way then goes on, within its bounds, from its
 // snapshot. Instances that overlap while a Corefile is reloaded share one store.
 package dicom
@@ -58,6 +58,7 @@ type Dicom struct {
 	transfer *transfer.Transfer // nil: not in the server block
 
 	notifiers map[string][]notifier // by zone; does not change once it has started
+	posts     []*post               // of the notifiers
 
 	refusals refusalLines
 	failures *rate.Sometimes // log lines

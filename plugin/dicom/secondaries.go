@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -15,8 +17,6 @@ import (
 	coreparse "github.com/coredns/coredns/plugin/pkg/parse"
 	"github.com/coredns/coredns/plugin/pkg/transport"
 	"github.com/coredns/coredns/plugin/transfer"
-
-	"github.com/miekg/dns"
 )
 
 // The transfer plugin tells one secondary after the other, and waits six seconds
@@ -35,46 +35,34 @@ type secondary struct {
 	source  net.IP // nil: what the system chooses
 }
 
-// Notify implements [notifier].
-func (s secondary) Notify(ctx context.Context, zone string) error {
-	var err error
-	for range notifyTries {
-		if err = s.ask(ctx, zone); err == nil || ctx.Err() != nil {
-			break
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("secondary %s: %w", s.address, err)
-	}
-	return nil
+// An addressee is a secondary that is told about one zone.
+type addressee struct {
+	secondary
+	post   *post
+	silent bool // it did not answer the last time
 }
 
-func (s secondary) ask(ctx context.Context, zone string) error {
-	c := &dns.Client{Timeout: notifyTimeout}
-	if s.source != nil {
-		c.Dialer = &net.Dialer{Timeout: notifyTimeout, LocalAddr: &net.UDPAddr{IP: s.source}}
-	}
-	conn, err := c.DialContext(ctx, s.address)
+// Notify implements [notifier]. Only one may be under way.
+func (a *addressee) Notify(ctx context.Context, zone string) error {
+	to, err := netip.ParseAddrPort(a.address)
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // ends the wait for an answer
-	defer conn.Close()
-	begun := time.Now()
-	r, _, err := c.ExchangeWithConnContext(ctx, new(dns.Msg).SetNotify(zone), conn)
-	switch {
-	case err != nil:
-		// A port that nobody listens at says so at once: one that is just being
-		// opened again needs a moment.
-		select {
-		case <-ctx.Done():
-		case <-time.After(notifyTimeout/4 - time.Since(begun)):
+	for range notifyTries {
+		turn := a.post.turns.heard
+		if a.silent {
+			turn = a.post.turns.silent
 		}
-		return err
-	case r.Rcode != dns.RcodeSuccess:
-		return errors.New(dns.RcodeToString[r.Rcode])
+		if err = turn.Wait(ctx); err != nil {
+			break
+		}
+		err = a.post.ask(ctx, zone, netip.AddrPortFrom(to.Addr().Unmap(), to.Port()))
+		a.silent = err != nil
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
 	}
-	return nil
+	return fmt.Errorf("secondary %s: %w", a.address, err)
 }
 
 // oneByOne is the transfer plugin, where it cannot be known whom it tells.
@@ -83,7 +71,7 @@ type oneByOne struct{ *transfer.Transfer }
 // Notify implements [notifier].
 func (o oneByOne) Notify(_ context.Context, zone string) error { return o.Transfer.Notify(zone) }
 
-var _, _ notifier = secondary{}, oneByOne{}
+var _, _ notifier = (*addressee)(nil), oneByOne{}
 
 // A transferBlock is one transfer directive.
 type transferBlock struct {
@@ -165,15 +153,21 @@ func (d *Dicom) know() {
 		log.Warningf("NOTIFY goes to one secondary after the other, and waits for each: %v", err)
 	}
 	d.notifiers = make(map[string][]notifier)
+	posts, turns := make(map[string]*post), newTurns()
 	for _, origin := range d.config.zones {
 		if err != nil {
 			d.notifiers[origin] = []notifier{oneByOne{d.transfer}}
 			continue
 		}
 		for _, s := range secondariesOf(blocks, origin) {
-			d.notifiers[origin] = append(d.notifiers[origin], s)
+			source := s.source.String()
+			if posts[source] == nil {
+				posts[source] = newPost(s.source, turns)
+			}
+			d.notifiers[origin] = append(d.notifiers[origin], &addressee{secondary: s, post: posts[source]})
 		}
 	}
+	d.posts = slices.Collect(maps.Values(posts))
 }
 
 // corefile returns what the instance of the handler was made from.
@@ -191,6 +185,9 @@ func (d *Dicom) corefile() (caddy.Input, error) {
 
 // notify begins to notify those that know has found.
 func (d *Dicom) notify(background func(func(context.Context))) {
+	for _, p := range d.posts {
+		background(p.run)
+	}
 	for origin, to := range d.notifiers {
 		s := d.zones[origin]
 		all := make([]notices, len(to))
