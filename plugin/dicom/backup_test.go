@@ -38,6 +38,7 @@ func TestParseBackup(t *testing.T) {
 		{"backup . 1m\ndatabase zones", "", backupConfig{dir, time.Minute}},
 		{"database zones\nbackup", "Testfile:4 - Error during parsing: Wrong argument count", backupConfig{}},
 		{"database zones\nbackup a 1h 2h", "Wrong argument count", backupConfig{}},
+		{"database zones\nbackup \"\" 1h", `expected "backup DIR [INTERVAL]"`, backupConfig{}},
 		{"database zones\nbackup a daily", `Testfile:4 - Error during parsing: backup interval "daily" is no duration`, backupConfig{}},
 		{"database zones\nbackup a 59s", `backup interval "59s" is shorter than 1m`, backupConfig{}},
 		{"database zones\nbackup a -1h", `backup interval "-1h" is shorter`, backupConfig{}},

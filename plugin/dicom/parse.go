@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,6 +37,31 @@ type config struct {
 	listen   []string   // the hosts that the server block is bound to
 }
 
+// syntax has the properties of the directive, and their arguments.
+var syntax = []struct{ property, args string }{
+	{"site", "PATH"},
+	{"file", "PATH"},
+	{"database", "PATH"},
+	{"backup", "DIR [INTERVAL]"},
+	{"allow", "KEY NAME TYPE [TYPE...]"},
+	{"max_records", "COUNT"},
+	{"max_bytes", "BYTES"},
+	{"max_update_records", "COUNT"},
+}
+
+// argErr is for a property with too few arguments, too many, or an empty one; and
+// for what is none.
+func argErr(c *caddy.Controller, property string) error {
+	var all []string
+	for _, s := range syntax {
+		if s.property == property {
+			return c.Errf("Wrong argument count, or an empty argument: expected \"%s %s\"", property, s.args)
+		}
+		all = append(all, s.property)
+	}
+	return c.Errf("unknown property %q, expected one of %s", property, strings.Join(all, ", "))
+}
+
 // parse reads the one dicom directive of a server block. It reads files to
 // validate them, and leaves no trace: no file created, nothing running.
 func parse(c *caddy.Controller) (*config, error) {
@@ -57,10 +83,13 @@ func parse(c *caddy.Controller) (*config, error) {
 		}
 		seen[property] = true
 		args := c.RemainingArgs()
+		if c.NextArg() { // a brace is what that leaves
+			return nil, c.Errf("%s takes no block", property)
+		}
 		switch property {
 		case "file", "database", "site":
 			if len(args) != 1 || args[0] == "" {
-				return nil, c.ArgErr()
+				return nil, argErr(c, property)
 			}
 			path := args[0]
 			if !filepath.IsAbs(path) {
@@ -82,7 +111,7 @@ func parse(c *caddy.Controller) (*config, error) {
 
 		case "backup":
 			if len(args) < 1 || len(args) > 2 || args[0] == "" {
-				return nil, c.ArgErr()
+				return nil, argErr(c, property)
 			}
 			dir := args[0]
 			if !filepath.IsAbs(dir) {
@@ -96,12 +125,12 @@ func parse(c *caddy.Controller) (*config, error) {
 			}
 
 		case "max_records", "max_bytes", "max_update_records":
-			if len(args) != 1 {
-				return nil, c.ArgErr()
+			if len(args) != 1 || args[0] == "" {
+				return nil, argErr(c, property)
 			}
 			n, err := strconv.Atoi(args[0])
 			if err != nil || n <= 0 {
-				return nil, c.Errf("%s requires a positive integer", property)
+				return nil, c.Errf("%s requires a positive integer, not %q", property, args[0])
 			}
 			switch property {
 			case "max_records":
@@ -120,11 +149,14 @@ func parse(c *caddy.Controller) (*config, error) {
 			cfg.rules = append(cfg.rules, r)
 
 		default:
-			return nil, c.Errf("unknown property %q", property)
+			return nil, argErr(c, property)
 		}
 	}
 	if c.Next() {
-		return nil, plugin.ErrOnce
+		if c.Val() != pluginName {
+			return nil, c.Errf("unexpected %q behind the end of %s", c.Val(), pluginName)
+		}
+		return nil, c.Err(plugin.ErrOnce.Error())
 	}
 	if err := cfg.validate(); err != nil {
 		return nil, c.Err(err.Error())
@@ -192,14 +224,15 @@ func parseZones(args, serverBlockKeys []string) ([]string, error) {
 		if err := checkSubnet(token); err != nil {
 			return nil, err
 		}
+		invalid := fmt.Errorf("invalid zone %q: expected a domain name, or a subnet such as 192.0.2.0/24, with blanks between several", token)
 		hosts := plugin.Host(token).NormalizeExact()
 		if len(hosts) == 0 {
-			return nil, fmt.Errorf("invalid zone %q", token)
+			return nil, invalid
 		}
 		for _, host := range hosts {
 			z := dns.CanonicalName(host)
-			if _, ok := dns.IsDomainName(z); !ok || host == "" {
-				return nil, fmt.Errorf("invalid zone %q", token)
+			if _, ok := dns.IsDomainName(z); !ok || host == "" || strings.ContainsAny(z, ",{}") || isAddress(z) {
+				return nil, invalid
 			}
 			if !slices.Contains(zones, z) {
 				zones = append(zones, z)
@@ -210,6 +243,14 @@ func parseZones(args, serverBlockKeys []string) ([]string, error) {
 		return nil, errors.New("zone is required")
 	}
 	return zones, checkExpanded(zones)
+}
+
+// isAddress reports whether a name is what somebody has written who meant a
+// reverse zone: an address, or one with what is no length of its prefix.
+func isAddress(name string) bool {
+	address, _, _ := strings.Cut(strings.TrimSuffix(name, "."), "/")
+	_, err := netip.ParseAddr(address)
+	return err == nil
 }
 
 // checkSubnet refuses a subnet whose reverse zone would not end on an octet.

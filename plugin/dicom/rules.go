@@ -71,12 +71,9 @@ func parseRule(args, zones []string) (rule, error) {
 		return rule{}, fmt.Errorf("allow requires KEY NAME and at least one RR type")
 	}
 	key := args[0]
-	if strings.TrimSpace(key) == "" || key == "*" || key == "@" {
-		return rule{}, fmt.Errorf("invalid TSIG key %q", key)
-	}
 	r := rule{key: plugin.Name(key).Normalize()}
-	if _, ok := dns.IsDomainName(r.key); !ok {
-		return rule{}, fmt.Errorf("invalid TSIG key %q", key)
+	if _, ok := dns.IsDomainName(r.key); !ok || strings.TrimSpace(key) == "" || key == "*" || key == "@" {
+		return rule{}, fmt.Errorf("invalid TSIG key %q: expected the name of a key, and one rule for each", key)
 	}
 
 	switch name := args[1]; {
@@ -94,21 +91,21 @@ func parseRule(args, zones []string) (rule, error) {
 	if r.name != "" {
 		_, valid := dns.IsDomainName(r.name)
 		if !valid || !plugin.Zones(zones).Contains(r.name) {
-			return rule{}, fmt.Errorf("allow name %q is outside zone %q", args[1], strings.Join(zones, " "))
+			return rule{}, fmt.Errorf("allow name %q is outside zone %q: expected a whole name in it, such a name behind a dot for all below, @, self or *", args[1], strings.Join(zones, " "))
 		}
 	}
 
 	for _, raw := range args[2:] {
 		if raw == "*" {
 			if len(args) != 3 {
-				return rule{}, fmt.Errorf("wildcard RR type must be the only type in an allow rule")
+				return rule{}, fmt.Errorf("wildcard RR type must be the only type in an allow rule, and here are %d: %q", len(args)-2, args[2:])
 			}
 			r.allTypes = true
 			continue
 		}
 		t, ok := parseType(raw)
 		if !ok {
-			return rule{}, fmt.Errorf("invalid RR type %q in allow rule", raw)
+			return rule{}, fmt.Errorf("invalid RR type %q in allow rule: expected a type of data that is not DNSSEC's, such as A or TYPE65280, ANY or *", raw)
 		}
 		r.types = append(r.types, t)
 	}
