@@ -35,7 +35,9 @@ func newHearer(t *testing.T, answer func(c net.PacketConn, to net.Addr, m *dns.M
 	h := &hearer{address: c.LocalAddr().String(), zones: make(map[string]int)}
 	done := make(chan struct{})
 	t.Cleanup(func() {
-		c.Close()
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
 		<-done
 	})
 	go func() {
@@ -195,6 +197,7 @@ func TestSilentFirst(t *testing.T) {
 
 // TestPost has answers that are none, and others.
 func TestPost(t *testing.T) {
+	t.Parallel()
 	other, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -242,8 +245,11 @@ func TestPostOpensAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.mu.Lock()
-		p.conn.Close()
+		err := p.conn.Close()
 		p.mu.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
 		eventually(t, "closed", func() bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()

@@ -1,6 +1,9 @@
 package zone
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // A substitution is what the regexp field of a NAPTR record says (RFC 3402 section 3.2): a delimiter, a POSIX extended
 // regular expression, the delimiter, the replacement, the delimiter, and flags. BIND checks it, and refuses the zone.
@@ -55,7 +58,7 @@ type extended struct {
 
 // next reports whether the rest begins with one of the characters.
 func (e *extended) next(characters string) bool {
-	return len(e.rest) > 0 && bytes.IndexByte([]byte(characters), e.rest[0]) >= 0
+	return len(e.rest) > 0 && strings.IndexByte(characters, e.rest[0]) >= 0
 }
 
 // take removes c where the rest begins with it.
