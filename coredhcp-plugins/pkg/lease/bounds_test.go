@@ -266,3 +266,56 @@ func TestClientOfNobody(t *testing.T) {
 		t.Errorf("got %v, then %v", a, again)
 	}
 }
+
+// TestReloadSharesOneNameOfMany has a reload let names go to whoever comes last where many had one in conflict: each change
+// looks at those that share a name, so it is shared by a few of them, and DNS shows one.
+func TestReloadSharesOneNameOfMany(t *testing.T) {
+	config := func(mode NameMode) Config {
+		c := policy(true, NamePolicy{Mode: mode})
+		c.Networks[0].Pools = []Pool{{First: addr("192.0.2.20"), Last: addr("192.0.2.249")}}
+		c.Networks[0].LeaseTime, c.Networks[0].MaxLeaseTime = 24*time.Hour, 24*time.Hour
+		c.Reservations, c.Excluded = nil, nil
+		return c
+	}
+	const name = "ws1.imaging.example.org."
+	f, d := open(t, config(NamesStrict)), &guarded{map[string]guardedBy{}, map[netip.Addr]guardedBy{}}
+	held := map[netip.Addr]byte{}
+	for n := range byte(2 * maxShared) {
+		held[f.get(named(n, "ws1", link)).Address] = n
+	}
+	converge := func() {
+		t.Helper()
+		f.expireAll()
+		f.settled()
+		f.clock.advance(2 * time.Minute)
+		for {
+			changes := f.TakeNameChanges(10)
+			if len(changes) == 0 {
+				break
+			}
+			for _, c := range changes {
+				if d.make(c) {
+					f.confirm([]NameChange{c})
+				} else {
+					f.FailNameChange(c, f.clock.now().Add(time.Minute), Trouble{Conflict: true, Text: "somebody else's"})
+				}
+			}
+		}
+		if shown := d.forward[name].addr; len(d.forward) != min(len(held), 1) || len(d.reverse) != len(d.forward) || len(held) > 0 && d.reverse[shown].name != name {
+			t.Fatalf("with %d leases DNS shows %v and %v", len(held), d.forward, d.reverse)
+		}
+	}
+	converge()
+	if err := f.Reload(config(NamesLastWins)); err != nil {
+		t.Fatal(err)
+	}
+	f.check()
+	if n := len(f.conf.shared[name]); n != maxShared {
+		t.Errorf("%d share the name, want %d", n, maxShared)
+	}
+	for converge(); len(held) > 0; converge() {
+		shown := d.forward[name].addr
+		f.release(named(held[shown], "ws1", link), shown)
+		delete(held, shown)
+	}
+}

@@ -328,7 +328,7 @@ func (m *Manager) nameChange(w *waiting) NameChange {
 	} else {
 		c.Unmake = w.b.shows &^ c.Make
 	}
-	if n := m.conf.networkOf(w.b.addr); n != nil {
+	if n := m.conf.networkOf(w.b.addr); n != nil && (w.b.owned || m.conf.sharing(w.b) != nil) {
 		c.Mode = n.Names.Mode
 	}
 	return c

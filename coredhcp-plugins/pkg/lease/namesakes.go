@@ -22,11 +22,27 @@ func (x *index) sharedName(b *binding) string {
 	return ""
 }
 
-// share has a binding found by its name, if that is shared. Caller holds mu.
+// share has a binding found by its name, if that is shared. Of names that were not, any number may have one when a reload has
+// them shared: those above maxShared, which DNS does not show, go on as where names are not. Caller holds mu.
 func (x *index) share(b *binding) {
-	if name := x.sharedName(b); name != "" {
-		x.shared[name] = append(x.shared[name], b)
+	name := x.sharedName(b)
+	if name == "" {
+		return
 	}
+	list := x.shared[name]
+	if len(list) < maxShared {
+		x.shared[name] = append(list, b)
+	} else if i := slices.IndexFunc(list, func(o *binding) bool { return !o.published }); i >= 0 && b.published {
+		list[i] = b
+	}
+}
+
+// sharing are those that share the name of a binding, which is one of them; nil if its name is not shared. Caller holds mu.
+func (x *index) sharing(b *binding) []*binding {
+	if list := x.shared[x.sharedName(b)]; slices.Contains(list, b) {
+		return list
+	}
+	return nil
 }
 
 // unshare takes it away again. Caller holds mu.
@@ -42,7 +58,7 @@ func (m *Manager) owners(b *binding) []*binding {
 	if b.owned {
 		return m.owned[b.name]
 	}
-	return m.conf.shared[m.conf.sharedName(b)]
+	return m.conf.sharing(b)
 }
 
 // namesakes are the bindings whose name is, in DNS, the same client's or device's as that of b, or whoever's comes last.
