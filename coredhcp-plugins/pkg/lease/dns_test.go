@@ -195,6 +195,28 @@ func TestReloadMakesNamesakes(t *testing.T) {
 	}
 }
 
+// TestReloadEndsSupersession has an address about to lose its pointer to the name of a later lease, which DNS did not take, while
+// a reload turns names off: that it lost the pointer does not have the name itself forgotten.
+func TestReloadEndsSupersession(t *testing.T) {
+	f, z := open(t, policy(true, NamePolicy{})), newZones()
+	f.get(named(1, "ws1", link))
+	z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+	f.get(named(1, "ws1", link2))
+	f.FailNameChange(f.wantChanges("+ws1.imaging.example.org. 198.51.100.10")[0], f.clock.now().Add(time.Minute), Trouble{Conflict: true})
+	changes := f.wantChanges("+ws1.imaging.example.org. 192.0.2.100")
+	if changes[0].Make != 0 || changes[0].Unmake != Reverse {
+		t.Fatalf("%+v", changes[0])
+	}
+	c := policy(false, NamePolicy{})
+	c.Networks[2].Names.Forward = NoNames
+	if err := f.Reload(c); err != nil {
+		t.Fatal(err)
+	}
+	z.make(changes[0])
+	f.confirm(changes)
+	z.want(f, "198.51.100.10=ws1")
+}
+
 // TestOvertakenForAMoment has a reload let a client have the name that its address is about to lose for another one, and the
 // client change its name before it is put into DNS.
 func TestOvertakenForAMoment(t *testing.T) {
