@@ -431,6 +431,36 @@ func TestSharedNames(t *testing.T) {
 	}
 }
 
+// TestNamesakesInTwoModes has a client, and a stranger, hold leases of one name in a strict network and in others where names go
+// to whoever comes last: those of the client are namesakes of each other whatever the networks' modes are, and when a lease of
+// it ends that alone has kept others from the name, nobody is forgotten.
+func TestNamesakesInTwoModes(t *testing.T) {
+	c := policy(true, NamePolicy{})
+	c.Networks[2].Names.Mode = NamesLastWins
+	f, z := open(t, c), newZones()
+	here, there := named(1, "ws1", link), named(1, "ws1", link2)
+	a, b := f.get(here).Address, addr("198.51.100.10")
+	z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+	f.get(there)
+	z.want(f, "ws1=198.51.100.10 198.51.100.10=ws1")
+	f.request(renewing(here, a)) // it moved back
+	z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+	f.release(there, b)
+	z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+
+	stranger := f.get(named(2, "ws1", link2)).Address
+	z.converge(f)
+	f.get(there)
+	z.converge(f)
+	f.request(renewing(here, a))
+	z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+	f.release(there, b)
+	z.converge(f)
+	f.release(here, a)
+	f.clock.advance(2 * time.Minute)
+	z.want(f, fmt.Sprintf("ws1=%v %[1]v=ws1", stranger))
+}
+
 // TestModeChangeFreesConflict has a client in conflict get its name when the mode allows it, without waiting.
 func TestModeChangeFreesConflict(t *testing.T) {
 	f, z := open(t, policy(true, NamePolicy{})), newZones()

@@ -68,15 +68,15 @@ func (m *Manager) namesakes(b *binding) []*binding {
 		return nil
 	}
 	var list []*binding
-	if all := m.owners(b); all != nil {
-		for _, o := range all {
-			if o != b && m.wanted(o)&Forward != 0 {
-				list = append(list, o)
-			}
+	all := m.owners(b)
+	for _, o := range all {
+		if o != b && m.wanted(o)&Forward != 0 {
+			list = append(list, o)
 		}
-	} else {
+	}
+	if !b.owned { // also the same client's in a network where names are not shared, and so that each is the other's namesake
 		for o := range m.bindings.kin(b) {
-			if o.state == Active && !o.owned && o.name == b.name && m.wanted(o)&Forward != 0 {
+			if o.state == Active && !o.owned && o.name == b.name && m.wanted(o)&Forward != 0 && !slices.Contains(all, o) {
 				list = append(list, o)
 			}
 		}
@@ -216,11 +216,23 @@ func (m *Manager) republish(b *binding, t moment) {
 	m.change(b, r, t)
 }
 
-// dropName has the name of a binding removed from DNS; a namesake takes its place. Caller holds mu and takes the name
-// from the binding.
+// dropName has the name of a binding removed from DNS; a namesake takes its place. Where names are shared in some networks
+// only, one of each kind may have had none but the binding before it. Caller holds mu and takes the name from the binding.
 func (m *Manager) dropName(b *binding, t moment) {
-	if n := m.newest(b); n != nil && n.version < b.version {
-		m.republish(n, t)
+	var next [2]*binding
+	for _, n := range m.namesakes(b) {
+		kind := &next[0]
+		if m.conf.sharing(n) != nil {
+			kind = &next[1]
+		}
+		if *kind == nil || n.version > (*kind).version {
+			*kind = n
+		}
+	}
+	for _, n := range next {
+		if n != nil && n.version < b.version {
+			m.republish(n, t)
+		}
 	}
 	m.version++
 	if b.shows != 0 && !b.unsent {
