@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // guarded is DNS as a worker leaves it by RFC 4703: what stands there is some client's.
@@ -48,15 +50,19 @@ func (d *guarded) make(c NameChange) bool {
 	return !conflict
 }
 
-// randomPolicy is a site as an administrator may have changed it. The mode is one for all networks.
+// randomPolicy is a site as an administrator may have changed it.
 func randomPolicy(r *rand.Rand) Config {
 	c := testConfig()
 	c.Domain = []string{"imaging.example.org.", "imaging.example.org.", "imaging.example.org.", "radiology.example.org."}[r.IntN(4)]
-	mode := []NameMode{NamesStrict, NamesLastWins, NamesKeepStatic}[r.IntN(3)]
+	modes := []NameMode{NamesStrict, NamesLastWins, NamesKeepStatic}
+	mode, each := modes[r.IntN(3)], r.IntN(4) == 0
 	for i := range c.Networks {
 		n := &c.Networks[i]
 		n.DDNS = r.IntN(8) > 0
 		n.Names = NamePolicy{Mode: mode}
+		if each {
+			n.Names.Mode = modes[r.IntN(3)]
+		}
 		if r.IntN(3) == 0 {
 			n.Names.Forward, n.Names.Reverse = Names(r.IntN(3)), Names(r.IntN(3))
 		}
@@ -79,13 +85,23 @@ func randomPolicy(r *rand.Rand) Config {
 	return c
 }
 
+// mixed says whether names go to whoever comes last in some networks only.
+func mixed(c Config) bool {
+	return slices.ContainsFunc(c.Networks, func(n Network) bool {
+		return (n.Names.Mode == NamesStrict) != (c.Networks[0].Names.Mode == NamesStrict)
+	})
+}
+
 // TestPoliciesAgainstModel drives clients of all kinds, and an administrator who changes the site while changes are on their
-// way to DNS, with restarts. Whenever DNS has caught up and clients were heard again, it shows what the site wants of the
-// leases, and nothing else.
+// way to DNS, with restarts, also of a server that was killed. Whenever DNS has caught up and clients were heard again, it shows
+// what the site wants of the leases, and nothing else.
 func TestPoliciesAgainstModel(t *testing.T) {
 	r := newRand(t)
 	config := randomPolicy(r)
-	f, d := open(t, config), &guarded{map[string]guardedBy{}, map[netip.Addr]guardedBy{}}
+	disk := vfs.NewCrashableMem()
+	f, d := &fixture{T: t, clock: newClock(), fs: disk}, &guarded{map[string]guardedBy{}, map[netip.Addr]guardedBy{}}
+	f.open(config)
+	t.Cleanup(func() { f.Close() })
 	f.Publish()
 	machine := "\xff\x00\x00\x00"
 	clients := []Client{
@@ -193,8 +209,18 @@ func TestPoliciesAgainstModel(t *testing.T) {
 				config = randomPolicy(r)
 			}
 			out = nil
-			done = append(done, fmt.Sprintf("restart %+v", config))
-			f.reopen(config)
+			killed := r.IntN(2) == 0 // it loses what nobody was to wait for
+			done = append(done, fmt.Sprintf("restart, killed %v: %+v", killed, config))
+			if killed {
+				after := disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: r.IntN(5) * 25, RNG: r})
+				if err := f.Close(); err != nil {
+					t.Fatal(err)
+				}
+				disk, f.fs = after, after
+				f.open(config)
+			} else {
+				f.reopen(config)
+			}
 			f.Publish()
 		case n == 36 && r.IntN(4) == 0:
 			if _, err := f.Resync(context.Background(), ""); err != nil {
@@ -209,6 +235,12 @@ func TestPoliciesAgainstModel(t *testing.T) {
 					if ans.Kind != Ack { // it would keep its name until its time is over
 						f.release(query(clients[i], a), a)
 					}
+				}
+			}
+			if mixed(config) { // a lease whose name goes to one in another mode hears of it when DNS is told again
+				drain()
+				if _, err := f.Resync(context.Background(), ""); err != nil {
+					t.Fatal(err)
 				}
 			}
 			drain()
