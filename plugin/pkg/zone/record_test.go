@@ -170,6 +170,79 @@ func TestDataThatChanges(t *testing.T) {
 	}
 }
 
+// TestSeedThatChanges: what a zone file or an old database has is not lost for such data, but read as it was always read.
+func TestSeedThatChanges(t *testing.T) {
+	for _, data := range []string{
+		`CSYNC \# 10 000000010003 00026000`, `APL \# 6 00010c02 0a11`, `APL \# 6 00010802 0a01`, `URI \# 8 00010001 613a5c62`, `CAA \# 9 0005697373756561 5c`,
+	} {
+		soa, rr := testRR(t, "example.org. 60 IN SOA a. b. 1 1 1 1 1"), testRR(t, "a.example.org. 60 IN "+data)
+		if err := CheckSeed("example.org.", []dns.RR{soa, rr}, Limits{}); err != nil {
+			t.Errorf("%s: %v", data, err)
+		}
+	}
+}
+
+// TestMalformedDataOfBefore: what no UPDATE adds any more, but a zone has, stays and can be removed, record by record.
+func TestMalformedDataOfBefore(t *testing.T) {
+	fs := vfs.NewMem()
+	seed := testSeed(t)
+	var odd []dns.RR
+	for i, data := range []string{
+		`X25 \# 4 03333131`, `NAPTR 1 1 "!" "" "(" .`, `NAPTR 1 1 "u" "" "!(!c!" .`, `TYPE57 \# 4 00010305`, `TYPE11 \# 7 c0000201068000`, `TYPE34 \# 1 00`,
+		`TYPE38 \# 1 80`, `TYPE40 \# 2 0101`, `TYPE66 \# 5 003b010035`, `TYPE259 \# 9 000000000000000000`, `TYPE262 \# 1 02`, `TLSA \# 3 010101`, `LOC \# 16 01121613800000008000000000989680`,
+		`TYPE31 \# 0`, `TYPE22 \# 0`, `TYPE67 \# 0`,
+	} {
+		odd = append(odd, testRR(t, fmt.Sprintf("odd%d.%s 60 IN %s", i, testOrigin, data)))
+	}
+	open := func() (*Store, *Zone) {
+		s, err := Open("db", Options{FS: fs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		z, err := s.Zone(testOrigin, func() ([]dns.RR, error) {
+			rrs, err := seed()
+			rrs = append(rrs, testRR(t, "text."+testOrigin+" 60 IN TXT"+strings.Repeat(" "+strings.Repeat("a", 200), 10))) // the difference is smaller
+			return append(rrs, odd...), err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, z
+	}
+	s, z := open()
+	first, was := z.Snapshot().Serial(), version(z.Snapshot())
+	for i, rr := range odd {
+		before := len(contents(z))
+		m := new(dns.Msg).SetUpdate(z.Origin())
+		m.Ns = []dns.RR{dns.Copy(rr)}
+		if err := throughWire(t, m); err != nil {
+			t.Fatalf("%s: %v", rr, err)
+		}
+		if rcode, err := z.Update(t.Context(), nil, m.Ns, permitAll); rcode != dns.RcodeFormatError || err != nil {
+			t.Errorf("%s is added: %s, %v", rr, dns.RcodeToString[rcode], err)
+		}
+		m.Remove(m.Ns)
+		m.Ns = m.Ns[len(m.Ns)-1:]
+		if err := throughWire(t, m); err != nil {
+			t.Fatalf("%s: %v", rr, err)
+		}
+		if rcode, err := z.Update(t.Context(), nil, m.Ns, permitAll); rcode != dns.RcodeSuccess || err != nil || len(contents(z)) != before-1 {
+			t.Errorf("%s is not removed: %s, %v", rr, dns.RcodeToString[rcode], err)
+		}
+		if i%4 == 0 { // it is read from the database, and with those removed from the journal
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s, z = open()
+		}
+	}
+	defer s.Close()
+	d, ok := z.Snapshot().Since(first)
+	if !ok || len(d.Removed) != len(odd) || !sameVersion(applyDifference(t, was, d), version(z.Snapshot())) {
+		t.Errorf("the difference has %d records of %d: %v", len(d.Removed), len(odd), ok)
+	}
+}
+
 // TestSubstitution has what stands in the regexp field of NAPTR records.
 func TestSubstitution(t *testing.T) {
 	for s, want := range map[string]bool{
@@ -238,6 +311,26 @@ func TestCompressedData(t *testing.T) {
 				t.Errorf("%d octets of %d: %s, %v", m.Ns[0].Header().Rdlength, len(full), dns.RcodeToString[rcode], err)
 			}
 		})
+	}
+}
+
+// TestPointerToRoot: a pointer to a root label is longer than the label, and means the same.
+func TestPointerToRoot(t *testing.T) {
+	s, z := openMem(t, vfs.NewMem())
+	defer s.Close()
+	root := fmt.Sprintf("c0%02x", messageHeader+len(z.Origin()))
+	for typ, data := range map[uint16]string{
+		dns.TypeMX: "0001" + root, dns.TypePTR: "0161" + root, dns.TypeSRV: "000000000000" + root, dns.TypeMINFO: "0161" + root + "0162" + root,
+	} {
+		m := new(dns.Msg).SetUpdate(z.Origin())
+		h := dns.RR_Header{Name: "a." + z.Origin(), Rrtype: typ, Class: dns.ClassINET, Ttl: 60}
+		m.Ns = []dns.RR{&dns.RFC3597{Hdr: h, Rdata: data}}
+		if err := throughWire(t, m); err != nil {
+			t.Fatal(err)
+		}
+		if rcode, err := z.Update(t.Context(), nil, m.Ns, permitAll); rcode != dns.RcodeSuccess || err != nil {
+			t.Errorf("%s: %s, %v", m.Ns[0], dns.RcodeToString[rcode], err)
+		}
 	}
 }
 

@@ -122,7 +122,7 @@ func examine(a *apex, o *owner, rr dns.RR, p *packer) prerequisite {
 		}
 	case dns.ClassINET:
 		var err error
-		if q.rr, err = p.normal(rr); err != nil {
+		if q.rr, err = p.normal(rr); err != nil || altered(rr, q.rr) {
 			return formErr
 		}
 	default:
@@ -230,7 +230,7 @@ func prescan(a *apex, o *owner, rr dns.RR, p *packer) (change, verdict) {
 		}
 		return change{}, formErr
 	}
-	if h.Class == dns.ClassINET && malformed(r) {
+	if altered(rr, r) || h.Class == dns.ClassINET && malformed(r) {
 		return change{}, formErr
 	}
 	ch.rr = r
