@@ -3,7 +3,13 @@ package zone
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -251,17 +257,69 @@ func TestSubstitution(t *testing.T) {
 		"iaibi": false, "1a1b1": false, `\a\b\`: false, "\x00a\x00b\x00": false, "!a\x00!b!": false, "!!b!": false,
 		`!(a)(b)!\1\2!`: true, `!(a)(b)!\3!`: false, `!((a))!\2!`: true, `!a!\0!`: false, `!a!\1!`: false, `!\(a\)!\1!`: false,
 		"!a|b!c!": true, "!a|!c!": false, "!|a!c!": false, "!a||b!c!": false, "!(|a)!c!": false, "!(a|)!c!": false,
-		"!()!c!": false, "!(a!c!": false, "!a)!c!": true, "!(a))!c!": true, "!((a)!c!": false, "!(a|b)+c!d!": true,
+		"!()!c!": true, "!(()!c!": false, "!(a|()b)!c!": true, "!()+!c!": true, "!(a!c!": false, "!a)!c!": true, "!(a))!c!": true, "!((a)!c!": false, "!(a|b)+c!d!": true,
 		"!a*!c!": true, "!a+b?!c!": true, "!*!c!": false, "!(+a)!c!": false, "!a|?!c!": false, "!a**!c!": false, "!^*!c!": false, "!$+!c!": false, "!^a$!c!": true,
-		"!a{1}!c!": true, "!a{1,}!c!": true, "!a{1,2}!c!": true, "!a{2,1}!c!": false, "!a{,1}!c!": false, "!a{}!c!": false, "!a{1!c!": false, "!a{1,x}!c!": false,
+		"!a{1}!c!": true, "!a{1,}!c!": true, "!a{1,2}!c!": true, "!a{2,1}!c!": false, "!a{,1}!c!": true, "!a{}!c!": true, "!{!c!": true, "!a*{x!c!": true, "!a{1!c!": false, "!a{1,x}!c!": false,
 		"!{1}!c!": false, "!a{255}!c!": true, "!a{256}!c!": false, "!a{99999999999999999999}!c!": false, "!a{1}{2}!c!": false, "!a{1}*!c!": false, "!a}!c!": true,
 		"![a]!c!": true, "![^a-z0-9]*!c!": true, "![]a]!c!": true, "![^]]!c!": true, "![a-]!c!": true, "![-a]!c!": true, "![*(]!c!": true,
-		"![!c!": false, "![a!c!": false, "![]!c!": false, "![^]!c!": false, "![z-a]!c!": false, "![a-!c!": false,
+		"![!c!": false, "![a!c!": false, "![]!c!": false, "![^]!c!": false, "![z-a]!c!": false, "![a-c-]!c!": false, "![a-c-e]!c!": false, "![a-[]!c!": false, "![[-a]!c!": false, "![-[]!c!": true, "![a-!c!": false,
 		"![[:digit:]]!c!": true, "![[:digits:]]!c!": false, "![[:digit:]-z]!c!": false, "![a-[:digit:]]!c!": false, "![[:digit]!c!": false, "![[.a.]]!c!": true, "![[=a=]b]!c!": true, "![[.ab.]]!c!": false, "![[.a]!c!": false,
-		`!a\.b\d!c!`: true, `!(a)\1!c!`: false, "!\xff.!c!": true,
+		`!a\.b\d!c!`: true, `!(a)\1*!c!`: true, `!(a)\2!c!`: false, `!(a)\0!c!`: false, "!\xff.!c!": true,
 	} {
 		if got := !malformedSubstitution([]byte(s)); got != want {
 			t.Errorf("%q is well-formed: %v", s, got)
+		}
+	}
+}
+
+// TestSubstitutionsAreTakenByBIND: what it does not take, a secondary refuses the zone for. What it takes, its users may have,
+// but for hyphens beside brackets, and collating elements.
+func TestSubstitutionsAreTakenByBIND(t *testing.T) {
+	if _, err := exec.LookPath("named-checkzone"); err != nil {
+		t.Skip(err)
+	}
+	r := rand.New(rand.NewPCG(3402, 0))
+	text := func(choices string, n int) (s []byte) {
+		for range n {
+			s = append(s, choices[r.IntN(len(choices))])
+		}
+		return s
+	}
+	const ours = 3 // lines before
+	zone := []byte("$TTL 60\n@ SOA a. b. 1 1 1 1 1\n@ NS a.\n")
+	var all [][]byte
+	for len(all) < 20000 {
+		expression := text(`ab()[]{}*+?|^$\.,-:1239=!i`, 1+r.IntN(9))
+		if len(all)%2 > 0 {
+			expression = append([]byte("["), text(`[[]]^--acz:.=`, 1+r.IntN(9))...)
+		}
+		s := slices.Concat([]byte("!"), expression, []byte("!"), text(`c\123i`, r.IntN(4)), []byte("!"), text("i", r.IntN(2)))
+		all = append(all, s)
+		zone = fmt.Appendf(zone, "a%d NAPTR \\# %d 00010001017500%02x%x00\n", len(all), 4+2+1+1+len(s)+1, len(s), s)
+	}
+	path := filepath.Join(t.TempDir(), "zone")
+	if err := os.WriteFile(path, zone, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := exec.Command("named-checkzone", "example.org", path).CombinedOutput() // it fails, and says where
+	refused := make(map[int]bool)
+	for _, m := range regexp.MustCompile(`/zone:(\d+): near`).FindAllSubmatch(out, -1) {
+		line, err := strconv.Atoi(string(m[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused[line-1-ours] = true
+	}
+	if taken := len(all) - len(refused); len(refused) < 1000 || taken < 1000 {
+		t.Fatalf("BIND takes %d, and refuses %d: %.1000s", taken, len(refused), out)
+	}
+	odd := regexp.MustCompile(`\[-|-\[|\[\.|\[=`)
+	for i, s := range all {
+		switch malformed := malformedSubstitution(s); {
+		case !malformed && refused[i]:
+			t.Errorf("%q is taken, and BIND refuses it", s)
+		case malformed && !refused[i] && !odd.Match(s):
+			t.Errorf("%q is refused, and BIND takes it", s)
 		}
 	}
 }

@@ -48,12 +48,18 @@ func cutDelimiter(s []byte, delimiter byte) (before, after []byte, found bool) {
 	return nil, nil, false
 }
 
-// extended reads a POSIX extended regular expression (IEEE Std 1003.1 section 9.4). What that leaves undefined is taken for
-// wrong, but for a backslash before a character that needs none.
+// extended reads a POSIX extended regular expression (IEEE Std 1003.1 section 9.4). Of what that leaves undefined, it takes what
+// BIND takes and regcomp understands: an empty group, a back-reference, a brace that begins no interval, and a backslash
+// before a character that needs none.
 type extended struct {
 	rest   []byte
 	groups int
 	depth  int // of those that are open: without one, a closing parenthesis is a character as any
+}
+
+// multiplies reports whether the rest begins with what repeats something.
+func (e *extended) multiplies() bool {
+	return e.next("*+?") || e.next("{") && len(e.rest) > 1 && isDigit(e.rest[1])
 }
 
 // next reports whether the rest begins with one of the characters.
@@ -96,11 +102,14 @@ func (e *extended) alternatives() bool {
 func (e *extended) piece() bool {
 	switch {
 	case e.take('^'), e.take('$'):
-		return !e.next("*+?{")
-	case e.next("*+?{"):
+		return !e.multiplies()
+	case e.multiplies():
 		return false
 	case e.take('('):
 		e.groups++
+		if e.take(')') {
+			break
+		}
 		e.depth++
 		if !e.alternatives() || !e.take(')') {
 			return false
@@ -111,21 +120,24 @@ func (e *extended) piece() bool {
 			return false
 		}
 	case e.take('\\'):
-		if len(e.rest) == 0 || isDigit(e.rest[0]) {
+		if len(e.rest) == 0 || e.next("0") || isDigit(e.rest[0]) && int(e.rest[0]-'0') > e.groups {
 			return false
 		}
 		e.rest = e.rest[1:]
 	default:
 		e.rest = e.rest[1:]
 	}
-	switch {
-	case e.take('*'), e.take('+'), e.take('?'):
-	case e.take('{'):
+	if !e.multiplies() {
+		return true
+	}
+	if e.take('{') {
 		if !e.interval() {
 			return false
 		}
+	} else {
+		e.rest = e.rest[1:]
 	}
-	return !e.next("*+?{")
+	return !e.multiplies()
 }
 
 // interval is how often something is repeated: n} or n,} or n,m}.
@@ -151,7 +163,8 @@ func (e *extended) number() (n int, ok bool) {
 	return n, ok && n <= most
 }
 
-// bracket is the rest of a bracket expression: characters, ranges and classes of them.
+// bracket is the rest of a bracket expression: characters, ranges and classes of them. BIND takes no hyphen behind a range, and
+// has its own view of one beside an opening bracket.
 func (e *extended) bracket() bool {
 	e.take('^')
 	for first := true; first || !e.take(']'); first = false {
@@ -159,11 +172,14 @@ func (e *extended) bracket() bool {
 		if !ok {
 			return false
 		}
+		if from == '[' && e.next("-") {
+			return false
+		}
 		if len(e.rest) < 2 || e.rest[0] != '-' || e.rest[1] == ']' {
 			continue
 		}
 		e.rest = e.rest[1:]
-		if to, too, ok := e.element(); !ok || !single || !too || to < from {
+		if to, too, ok := e.element(); !ok || !single || !too || to < from || to == '[' || e.next("-") {
 			return false
 		}
 	}
