@@ -16,6 +16,7 @@ import (
 
 	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 	"github.com/dicomnam/dicomnam/plugin/pkg/tsigkey"
+	"github.com/dicomnam/dicomnam/plugin/pkg/zone"
 )
 
 // dnsConfig is what a Corefile says of dicom.
@@ -38,6 +39,7 @@ type dnsBlock struct {
 	files  []word // of keys
 	keys   []word // names of those that stand in the Corefile itself
 	others []word // properties that dicom does not take, or not twice
+	odd    []word // what is no zone
 }
 
 // properties are those of dicom, which itself knows what their arguments may be.
@@ -95,11 +97,11 @@ func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dn
 		return word{t.Text, t.File, t.Line}
 	}
 	b := dnsBlock{at: at(tokens[0])}
-	var zones []string
-	for _, key := range p.Keys {
-		z, port := zonesOf(key)
-		zones = append(zones, z...)
-		b.ports = append(b.ports, port)
+	add := func(zones []string, w word) {
+		if !slices.ContainsFunc(zones, zone.ValidName) {
+			b.odd = append(b.odd, w)
+		}
+		b.zones = append(b.zones, zones...)
 	}
 	root := ""
 	for _, line := range statements(p.Tokens["root"]) {
@@ -116,8 +118,8 @@ func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dn
 		switch property {
 		case "dicom":
 			for _, a := range args {
-				z, _ := zonesOf(a.Text)
-				b.zones = append(b.zones, z...)
+				zones, _ := zonesOf(a.Text)
+				add(zones, at(a))
 			}
 		case "site", "database":
 			if len(args) != 1 {
@@ -147,8 +149,13 @@ func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dn
 			b.allows = append(b.allows, a)
 		}
 	}
-	if len(b.zones) == 0 {
-		b.zones = zones
+	own := len(b.zones) > 0
+	for _, key := range p.Keys {
+		zones, port := zonesOf(key)
+		b.ports = append(b.ports, port)
+		if !own {
+			add(zones, word{key, b.at.file, b.at.line})
+		}
 	}
 	for _, line := range statements(p.Tokens["tsig"]) {
 		b.tsig = true
@@ -210,6 +217,9 @@ func (c *dnsConfig) check(f *findings, s *site.Site) {
 			} else {
 				f.errorf(w, "dicom: unknown property %q, expected one of %s", w.text, strings.Join(properties, ", "))
 			}
+		}
+		for _, w := range b.odd {
+			f.errorf(w, "dicom: invalid zone %q: expected a domain name, or a subnet such as 192.0.2.0/24, with blanks between several", w.text)
 		}
 		for _, w := range b.files {
 			if _, err := tsigkey.Load(w.text); err != nil {

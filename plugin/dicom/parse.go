@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -231,7 +230,7 @@ func parseZones(args, serverBlockKeys []string) ([]string, error) {
 		}
 		for _, host := range hosts {
 			z := dns.CanonicalName(host)
-			if _, ok := dns.IsDomainName(z); !ok || host == "" || strings.ContainsAny(z, ",{}") || isAddress(z) {
+			if host == "" || !zone.ValidName(z) {
 				return nil, invalid
 			}
 			if !slices.Contains(zones, z) {
@@ -243,14 +242,6 @@ func parseZones(args, serverBlockKeys []string) ([]string, error) {
 		return nil, errors.New("zone is required")
 	}
 	return zones, checkExpanded(zones)
-}
-
-// isAddress reports whether a name is what somebody has written who meant a
-// reverse zone: an address, or one with what is no length of its prefix.
-func isAddress(name string) bool {
-	address, _, _ := strings.Cut(strings.TrimSuffix(name, "."), "/")
-	_, err := netip.ParseAddr(address)
-	return err == nil
 }
 
 // checkSubnet refuses a subnet whose reverse zone would not end on an octet.

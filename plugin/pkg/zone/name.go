@@ -2,6 +2,7 @@ package zone
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -35,6 +36,15 @@ func newApex(name string) (apex, error) {
 		return apex{}, errName
 	}
 	return apex{name: canonical, key: string(key)}, nil
+}
+
+// ValidName reports whether a zone can be meant by a name: not by an address, alone or with what is no length of its prefix,
+// where somebody meant a reverse zone, nor by several names with commas, nor by a piece of a configuration.
+func ValidName(name string) bool {
+	_, ok := dns.IsDomainName(name)
+	address, _, _ := strings.Cut(strings.TrimSuffix(name, "."), "/")
+	_, err := netip.ParseAddr(address)
+	return ok && err != nil && !strings.ContainsAny(name, ",{}")
 }
 
 // canonicalName is the name as it is compared: lower case, with the trailing dot.

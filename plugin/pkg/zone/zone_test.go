@@ -498,3 +498,15 @@ func TestEveryTypeIsTaken(t *testing.T) {
 		t.Errorf("only %d types", n)
 	}
 }
+
+func TestValidName(t *testing.T) {
+	for name, want := range map[string]bool{
+		"example.org.": true, "example.org": true, ".": true, "2.0.192.in-addr.arpa.": true, "0/25.2.0.192.in-addr.arpa.": true, "1.2.3.": true, "fe80.": true,
+		"": false, "a..b": false, "192.0.2.1": false, "192.0.2.1.": false, "192.0.2.0/33": false, "192.0.2.0/x.": false, "2001:db8::.": false, "2001:db8::/129": false,
+		"example.org,": false, "a.org,b.org.": false, "{}": false, "{$zone}.": false,
+	} {
+		if got := zone.ValidName(name); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
+	}
+}
