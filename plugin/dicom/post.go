@@ -55,7 +55,8 @@ type post struct {
 	reader  sync.WaitGroup
 }
 
-// A letter is how an answer is known. Who forges one does no more harm than who
+// A letter is how an answer is known; without a scope, which has a name and a
+// number (RFC 4007 section 11.2). Who forges one does no more harm than who
 // drops a NOTIFY: the refresh timer of the secondary then has to do.
 type letter struct {
 	to netip.AddrPort
@@ -113,7 +114,7 @@ func (p *post) send(zone string, to netip.AddrPort, answer chan<- int) (letter, 
 		return letter{}, err
 	}
 	m := new(dns.Msg).SetNotify(zone)
-	l := letter{to, m.Id}
+	l := letter{withoutScope(to), m.Id}
 	for try := 0; p.waiting[l] != nil; try++ {
 		if try == 100 {
 			return letter{}, errManySent
@@ -166,7 +167,7 @@ func (p *post) read(conn *net.UDPConn) {
 		if m.Unpack(buf[:n]) != nil || !m.Response || m.Opcode != dns.OpcodeNotify {
 			continue
 		}
-		l := letter{netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), m.Id}
+		l := letter{withoutScope(from), m.Id}
 		p.mu.Lock()
 		if answer := p.waiting[l]; answer != nil {
 			delete(p.waiting, l)
@@ -174,6 +175,10 @@ func (p *post) read(conn *net.UDPConn) {
 		}
 		p.mu.Unlock()
 	}
+}
+
+func withoutScope(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }
 
 // forget ends the wait for an answer, unless another waits for the like by now.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +29,12 @@ type hearer struct {
 
 func newHearer(t *testing.T, answer func(c net.PacketConn, to net.Addr, m *dns.Msg)) *hearer {
 	t.Helper()
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	return newHearerAt(t, "127.0.0.1:0", answer)
+}
+
+func newHearerAt(t *testing.T, address string, answer func(c net.PacketConn, to net.Addr, m *dns.Msg)) *hearer {
+	t.Helper()
+	c, err := net.ListenPacket("udp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,5 +279,31 @@ func TestPostOfASource(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Error("no NOTIFY")
+	}
+}
+
+// TestPostToAScope: the scope of an address may be a name or a number, and the answer has what the system makes of it.
+func TestPostToAScope(t *testing.T) {
+	all, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(all, func(i net.Interface) bool { return i.Flags&net.FlagLoopback != 0 })
+	if try, err := net.ListenPacket("udp", "[::1]:0"); at < 0 || err != nil {
+		t.Skip(err)
+	} else if err := try.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lo := all[at]
+	_, port, err := net.SplitHostPort(newHearerAt(t, "[::1]:0", say).address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := asking(t, newTurns())
+	for _, host := range []string{"::1", "::1%" + lo.Name, fmt.Sprintf("::1%%%d", lo.Index)} {
+		a := &addressee{secondary: secondary{address: net.JoinHostPort(host, port)}, post: p}
+		if err := a.Notify(t.Context(), domain); err != nil {
+			t.Errorf("%s: %v", host, err)
+		}
 	}
 }
