@@ -81,7 +81,7 @@ var keptData = []struct {
 	{dns.TypeNAPTR, "ffffffff" + "00" + "ff" + strings.Repeat("5c", 255) + "00" + "00"},
 	{dns.TypeAPL, ""}, {dns.TypeAPL, "00010c020a10" + "00022082fe80"},
 	{dns.TypeEID, "00ff"}, {dns.TypeNIMLOC, "ff00"}, {dns.TypeATMA, "0131"}, {dns.TypeNULL, ""}, {dns.TypeNULL, "5c22"},
-	{dns.TypePX, "0001" + "0161" + "00" + "00"}, {dns.TypeGPOS, "0130" + "0130" + "00"}, {dns.TypeISDN, "0131" + "0132"},
+	{dns.TypePX, "0001" + "0161" + "00" + "00"}, {dns.TypeGPOS, "0130" + "0130" + "00"}, {dns.TypeISDN, "0131" + "0132"}, {dns.TypeISDN, "0131"}, {dns.TypeISDN, "0131" + "00"},
 	{dns.TypeTXT, "00" + "ff" + strings.Repeat("22", 255)}, {dns.TypeURI, "00010001" + "22613b20"}, {dns.TypeCAA, "80056973737565" + "22613b2000ff"},
 	{typeNSAP, "47"}, {typeA6, "7c" + "0f" + "01410161" + "00"}, {typeSINK, "010203"}, {typeDSYNC, "003b01" + "0035" + "0141" + "00"},
 	{typeHHIT, "00"}, {typeBRID, "00"}, {typeDOA, "0000000000000000" + "00" + "00"}, {typeWALLET, "0161"}, {65280, ""}, {65280, "c00c"},

@@ -184,7 +184,7 @@ func unpackData(t uint16, ttl uint32, data []byte) (dns.RR, error) {
 	if n != len(data) {
 		return nil, corrupt("%s record data has %d octets too many", typeName(t), len(data)-n)
 	}
-	return rr, nil
+	return exact(rr), nil
 }
 
 // decodeRecord reads an r. rest is its key without the r and the zone's number.

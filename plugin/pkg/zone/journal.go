@@ -385,9 +385,9 @@ func (s *Snapshot) Since(serial uint32) (Difference, bool) {
 			return Difference{}, false
 		}
 		if net[wire] < 0 {
-			d.Removed = append(d.Removed, rr)
+			d.Removed = append(d.Removed, exact(rr))
 		} else {
-			d.Added = append(d.Added, rr)
+			d.Added = append(d.Added, exact(rr))
 		}
 	}
 	return d, true

@@ -89,9 +89,6 @@ func missingData(rr dns.RR) bool {
 // zone for, and numbers and strings as 0 and empty, which nobody said. Length is 0 where the data comes from no message.
 func endsEarly(rr dns.RR, length, data int) bool {
 	saved, lacks := names(reflect.Indirect(reflect.ValueOf(rr)))
-	if rr.Header().Rrtype == dns.TypeISDN {
-		saved++ // the subaddress may be left out (RFC 1183 section 3.2)
-	}
 	return lacks || length > 0 && length < data-saved
 }
 
@@ -141,6 +138,20 @@ func outsidePrefix(rr dns.RR) bool {
 	return ok && slices.ContainsFunc(apl.Prefixes, func(p dns.APLPrefix) bool {
 		return !p.Network.IP.Equal(p.Network.IP.Mask(p.Network.Mask))
 	})
+}
+
+// exact is rr, but opaque (RFC 3597) if it is an ISDN record without a subaddress, which came in a message or from the database:
+// the DNS library writes it with an empty one, and that is another record (RFC 1183 section 3.2).
+func exact(rr dns.RR) dns.RR {
+	r, ok := rr.(*dns.ISDN)
+	if !ok || r.SubAddress != "" {
+		return rr
+	}
+	address := octets(r.Address)
+	if int(r.Hdr.Rdlength) != 1+len(address) {
+		return rr
+	}
+	return &dns.RFC3597{Hdr: r.Hdr, Rdata: fmt.Sprintf("%02x%x", len(address), address)}
 }
 
 // packer turns records into wire form without touching them: dns.PackRR writes into the record's header, which is
@@ -224,6 +235,7 @@ func (p *packer) normal(rr dns.RR) (dns.RR, error) {
 
 // anyNormal is normal for all types.
 func (p *packer) anyNormal(rr dns.RR) (dns.RR, error) {
+	rr = exact(rr)
 	h := rr.Header()
 	if metaType(h.Rrtype) {
 		return nil, errMetaType
@@ -249,6 +261,7 @@ func (p *packer) anyNormal(rr dns.RR) (dns.RR, error) {
 	if next != len(wire) {
 		return nil, errUnstable
 	}
+	out = exact(out)
 	if endsEarly(out, int(h.Rdlength), len(data)) {
 		return nil, errShort
 	}

@@ -392,6 +392,69 @@ func TestPointerToRoot(t *testing.T) {
 	}
 }
 
+// TestISDN: a record without a subaddress (RFC 1183 section 3.2) is another than one with an empty one.
+func TestISDN(t *testing.T) {
+	fs := vfs.NewMem()
+	s, z := openMem(t, fs)
+	before := contents(z)
+	update := func(class uint16, data string) {
+		t.Helper()
+		m := new(dns.Msg).SetUpdate(z.Origin())
+		h := dns.RR_Header{Name: "a." + z.Origin(), Rrtype: dns.TypeISDN, Class: class, Ttl: 60}
+		if class == dns.ClassNONE {
+			h.Ttl = 0
+		}
+		m.Ns = []dns.RR{&dns.RFC3597{Hdr: h, Rdata: data}}
+		if err := throughWire(t, m); err != nil {
+			t.Fatal(err)
+		}
+		if rcode, err := z.Update(t.Context(), nil, m.Ns, permitAll); rcode != dns.RcodeSuccess || err != nil {
+			t.Fatalf("%s: %s, %v", data, dns.RcodeToString[rcode], err)
+		}
+	}
+	have := func(rrs []dns.RR, want ...string) {
+		t.Helper()
+		var all []string
+		for _, rr := range rrs {
+			data, err := new(packer).data(rr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rr.Header().Rrtype == dns.TypeISDN {
+				all = append(all, fmt.Sprintf("%x", data))
+			}
+		}
+		if slices.Sort(all); !slices.Equal(all, want) {
+			t.Errorf("%q, want %q", all, want)
+		}
+	}
+	serial := z.Snapshot().Serial()
+	for _, data := range []string{"0131", "013100", "00", "0131" + "0132", `025c31`, "0131"} {
+		update(dns.ClassINET, data)
+	}
+	all := []string{"00", "0131", "013100", "01310132", "025c31"}
+	have(slices.Collect(z.Snapshot().All()), all...)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, z = openMem(t, fs)
+	defer s.Close()
+	have(slices.Collect(z.Snapshot().All()), all...)
+	update(dns.ClassNONE, "013100")
+	have(slices.Collect(z.Snapshot().All()), "00", "0131", "01310132", "025c31")
+	d, ok := z.Snapshot().Since(serial)
+	if !ok {
+		t.Error("no difference")
+	}
+	have(d.Added, "00", "0131", "01310132", "025c31")
+	for _, data := range []string{"0131", "00", "0131" + "0132", "025c31"} {
+		update(dns.ClassNONE, data)
+	}
+	if now := contents(z); len(now) != len(before) {
+		t.Errorf("%q is left", now)
+	}
+}
+
 // TestFindData holds that the short ways of findData find what comparing whole records finds.
 func TestFindData(t *testing.T) {
 	var all []dns.RR
