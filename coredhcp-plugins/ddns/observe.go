@@ -2,12 +2,10 @@ package ddns
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"github.com/miekg/dns"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
@@ -127,21 +125,8 @@ const ipsecTunnel = 31
 // naming is what the client calls itself, by option 81 (RFC 4702), else by option 12, as a label, and whether it wants
 // nothing of itself in DNS (the N flag of option 81).
 func naming(r *dhcpv4.DHCPv4) (label string, none bool) {
-	fqdn := r.Options.Get(dhcpv4.OptionFQDN)
-	if len(fqdn) < 3 { // flags, two RCODEs, and then the name
-		return lease.Label(string(r.Options.Get(dhcpv4.OptionHostName))), false
+	if flags, name, ok := server.FQDN(r); ok {
+		return lease.Label(name), flags&8 != 0
 	}
-	flags, name := fqdn[0], fqdn[3:]
-	if flags&4 != 0 { // in wire form
-		name = firstLabel(name)
-	}
-	return lease.Label(string(name)), flags&8 != 0
-}
-
-// firstLabel is that of a name in wire form, nil if it is malformed. A partial name has no root label (RFC 4702 section 2.3.1).
-func firstLabel(name []byte) []byte {
-	if _, _, err := dns.UnpackDomainName(append(slices.Clone(name), 0), 0); err != nil || len(name) == 0 || len(name) <= int(name[0]) {
-		return nil
-	}
-	return name[1 : 1+name[0]]
+	return lease.Label(string(r.Options.Get(dhcpv4.OptionHostName))), false
 }

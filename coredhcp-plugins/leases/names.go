@@ -1,13 +1,12 @@
 package leases
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"github.com/miekg/dns"
 
 	"github.com/dicomnam/dicomnam/coredhcp-plugins/pkg/lease"
+	"github.com/dicomnam/dicomnam/coredhcp-plugins/server"
 	"github.com/dicomnam/dicomnam/plugin/pkg/site"
 )
 
@@ -28,23 +27,10 @@ type naming struct {
 
 // namingOf reads options 81 and 12.
 func namingOf(r *dhcpv4.DHCPv4) naming {
-	data := r.Options.Get(dhcpv4.OptionFQDN)
-	if len(data) < 3 { // flags, two RCODEs, and then the name
-		return naming{label: lease.Label(string(r.Options.Get(dhcpv4.OptionHostName)))}
+	if flags, name, ok := server.FQDN(r); ok {
+		return naming{fqdn: true, flags: flags, label: lease.Label(name)}
 	}
-	return naming{fqdn: true, flags: data[0], label: lease.Label(fqdnText(data[0], data[3:]))}
-}
-
-// fqdnText is the name of option 81 as text, "" if it is malformed. In wire form a
-// partial name has no root label (RFC 4702 section 2.3.1).
-func fqdnText(flags uint8, name []byte) string {
-	if flags&wireForm == 0 {
-		return string(name)
-	}
-	if s, _, err := dns.UnpackDomainName(append(slices.Clip(name), 0), 0); err == nil {
-		return s
-	}
-	return ""
+	return naming{label: lease.Label(string(r.Options.Get(dhcpv4.OptionHostName)))}
 }
 
 // hostnameOf is the FQDN that a client is told: the device's, else what DNS shall

@@ -65,6 +65,7 @@ func TestNames(t *testing.T) {
 		{"option 81, in wire form", 0, says{fqdn(s|e, wire)}, "", "05 ws7", "ws7"},
 		{"option 81, in wire form, partial", 0, says{fqdn(s|e, "\x03ws7")}, "", "05 ws7", "ws7"},
 		{"option 81, in wire form, malformed", 0, says{fqdn(s|e, "\x3fws7")}, "", "05 *", "*"},
+		{"option 81, in wire form, octets that are none of a name", 0, says{fqdn(s|e, "\x06ws\xc3\xa477\x00")}, "", "05 ws-77", "ws-77"},
 		{"option 81: the client wants to update itself, and is overridden", 0, says{fqdn(0, "ws7")}, "", "03 ws7", "ws7"},
 		{"option 81 of Windows", 0, says{fqdn(0, "PC7\x00"), hostName("PC7"), asks(1, 3, 6, 15, 31, 33, 43, 44, 46, 47, 119, 121, 249, 252)}, "", "03 pc7", "pc7"},
 		{"option 81, in another domain", 0, says{fqdn(s, "pc7.clinic.example.com")}, "", "01 pc7", "pc7"},
