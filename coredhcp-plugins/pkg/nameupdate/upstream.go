@@ -46,6 +46,9 @@ type upstream struct {
 	servers []exchanger // replaced with the key
 	current int         // of servers, the one that answered last
 	prefer  time.Time   // when the first one is tried again
+	// silent are those of servers that did not answer, and when each is asked again for what another one passes on: until
+	// then, who waits for it holds up others for nothing.
+	silent map[int]time.Time
 
 	refused atomic.Bool // what it answered last may mean that it has another key
 
@@ -79,11 +82,14 @@ func (u *upstream) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 	refused := false
 	for i := range servers {
 		n := (first + i) % len(servers)
+		if answer != nil && !u.worthAsking(n) {
+			continue
+		}
 		r, err := servers[n].exchange(ctx, m)
 		done := err == nil && !passes(r.Rcode)
 		refused = !done && (refused || refuses(r, err))
-		if err == nil && answer == nil && len(servers) > 1 {
-			u.answered(n)
+		if len(servers) > 1 {
+			u.heard(n, err, answer == nil)
 		}
 		if done || err == nil && answer == nil {
 			answer = r
@@ -140,12 +146,37 @@ func (u *upstream) replace(servers []exchanger) (before []exchanger) {
 	return before
 }
 
-func (u *upstream) answered(n int) {
+// heard notes whether a server of several answers, and begins with it from now on if none before it did.
+func (u *upstream) heard(n int, err error, first bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if n != u.current {
-		u.current, u.prefer = n, time.Now().Add(preferAgain)
+	switch {
+	case fails[*serverError](err):
+		if u.silent == nil {
+			u.silent = make(map[int]time.Time)
+		}
+		u.silent[n] = time.Now().Add(preferAgain)
+	case err == nil:
+		delete(u.silent, n)
+		if first && n != u.current {
+			u.current, u.prefer = n, time.Now().Add(preferAgain)
+		}
 	}
+}
+
+// worthAsking says whether a server is asked for what another one passes on. One that is silent has one such question in
+// preferAgain.
+func (u *upstream) worthAsking(n int) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	again, silent := u.silent[n]
+	if now := time.Now(); silent {
+		if now.Before(again) {
+			return false
+		}
+		u.silent[n] = now.Add(preferAgain)
+	}
+	return true
 }
 
 // upstreamError says whose an error is.
