@@ -266,11 +266,15 @@ func (w *Worker) settle(ctx context.Context, r result, now time.Time) {
 	}
 	defer func() { w.waiting.Store(int64(w.history.len())) }()
 
+	out := w.out()
 	for _, u := range r.outcome.answered {
 		w.serverWorks(u, r.started, now)
 	}
 	if r := w.routes.resolver; r != nil && w.outages[r.up] != nil && r.up.heldUntil.Load() == 0 {
 		w.outageEnds(r.up, now) // they answered: no change is theirs
+	}
+	if out && !w.out() {
+		w.queue.HoldNameChanges("")
 	}
 	if p, ok := errors.AsType[*pointerError](err); ok && p.conflict {
 		w.conflicts.Add(1)
@@ -408,24 +412,16 @@ func (w *Worker) probeLater(u *upstream, now time.Time) {
 
 // serverWorks ends an outage, if the attempt that was answered began in it: an earlier one may have its answer from before.
 func (w *Worker) serverWorks(u *upstream, started, now time.Time) {
-	out := w.out()
 	w.worked[u] = true
 	if o := w.outages[u]; o != nil && !started.Before(o.since) {
 		w.outageEnds(u, now)
-	}
-	if out && !w.out() {
-		w.queue.HoldNameChanges("")
 	}
 }
 
 func (w *Worker) outageEnds(u *upstream, now time.Time) {
 	w.log.line(slog.LevelInfo, "names reach DNS again", "server", u.name, "after", now.Sub(w.outages[u].since).Round(time.Millisecond))
-	out := w.out()
 	delete(w.outages, u)
 	u.heldUntil.Store(0)
-	if out && !w.out() {
-		w.queue.HoldNameChanges("")
-	}
 }
 
 func (w *Worker) gate(zone string) *gate {
