@@ -41,6 +41,7 @@ type upstream struct {
 	hosts   []string // the servers, as HOST:PORT
 	key     string   // name of the key, "" for none
 	keyring *keyring // may be nil
+	found   bool     // the resolvers told of it, and no route does; routes.mu is held
 
 	mu      sync.Mutex
 	servers []exchanger // replaced with the key
@@ -55,6 +56,8 @@ type upstream struct {
 	// heldUntil is the Unix time in nanoseconds before which exchanges fail at once, since they would anyway: Worker sets
 	// it. Then one may try.
 	heldUntil atomic.Int64
+	// wanted is the Unix time in nanoseconds of the last exchange that was asked for while heldUntil was set.
+	wanted atomic.Int64
 }
 
 var _ exchanger = (*upstream)(nil)
@@ -68,6 +71,7 @@ func (u *upstream) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 	var probe int64
 	if until := u.heldUntil.Load(); until != 0 {
 		now := time.Now()
+		u.wanted.Store(now.UnixNano())
 		probe = now.Add(maxProbe).UnixNano()
 		if now.UnixNano() < until || !u.heldUntil.CompareAndSwap(until, probe) {
 			return nil, &upstreamError{u, &serverError{server: u.name, err: errHeld}}
@@ -210,7 +214,7 @@ type routes struct {
 func (r *routes) of(ctx context.Context, name string) (*upstream, error) {
 	servers := longest(r.routes, name, func(x *Route) string { return x.Zone })
 	if servers != nil {
-		return r.at(servers.Servers, name)
+		return r.at(servers.Servers, name, false)
 	}
 	if r.resolver == nil {
 		return nil, &noZoneError{server: "configuration", name: name, why: "no server is given for it"}
@@ -225,11 +229,11 @@ func (r *routes) found(ctx context.Context, name string) (*upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.at(found, name)
+	return r.at(found, name, true)
 }
 
 // at returns the upstream of these servers with the key of a name.
-func (r *routes) at(servers []string, name string) (*upstream, error) {
+func (r *routes) at(servers []string, name string, found bool) (*upstream, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var key tsigkey.Key
@@ -239,14 +243,29 @@ func (r *routes) at(servers []string, name string) (*upstream, error) {
 	list := strings.Join(servers, ",")
 	id := list + " " + key.Name
 	if u := r.made[id]; u != nil {
+		u.found = u.found && found
 		return u, nil
 	}
 	if len(r.made) >= maxUpstreams {
 		return nil, fmt.Errorf("the zone of %s: more than %d servers", name, maxUpstreams)
 	}
-	u := &upstream{name: list, hosts: servers, key: key.Name, keyring: r.keyring, servers: r.dialAll(servers, key)}
+	u := &upstream{name: list, hosts: servers, key: key.Name, keyring: r.keyring, found: found, servers: r.dialAll(servers, key)}
 	r.made[id] = u
 	return u, nil
+}
+
+// leave forgets an upstream that the resolvers told of, and reports whether they did.
+func (r *routes) leave(u *upstream) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !u.found {
+		return false
+	}
+	if id := u.name + " " + u.key; r.made[id] == u {
+		delete(r.made, id)
+	}
+	closeClients(u.replace(nil))
+	return true
 }
 
 func (r *routes) dialAll(hosts []string, key tsigkey.Key) []exchanger {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -283,6 +284,63 @@ func TestResolverDown(t *testing.T) {
 	})
 }
 
+// TestPrimaryMoves has the primary move while it does not answer: what waits goes to where it is then, and the old one is
+// not down for ever. One that is configured stays down.
+func TestPrimaryMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		known := new(moving)
+		move := func(address string) {
+			known.Store(&resolving{"zone example.org.": "ns.example.org.", "zone 2.0.192.in-addr.arpa.": "ns.example.org.", "ns.example.org.": address})
+		}
+		move("192.0.2.2")
+		d := &directory{zones: []string{"example.org.", "2.0.192.in-addr.arpa."}}
+		servers := map[string]*switchable{"192.0.2.2:53": {exchanger: d}, "192.0.2.3:53": {exchanger: d}, "192.0.2.9:53": {exchanger: d}}
+		log, q := new(logBuffer), newFakeQueue()
+		r := &routes{
+			routes: []Route{{"example.net.", []string{"192.0.2.9:53"}}}, made: make(map[string]*upstream),
+			dial: func(server string, _ tsigkey.Key, _ bool) exchanger { return servers[server] },
+		}
+		r.resolver = &resolver{up: &upstream{name: "192.0.2.53:53", servers: []exchanger{known}}, known: make(map[string]primaryEntry)}
+		w := newWorker(Config{Logger: slog.New(slog.NewTextHandler(log, nil))}.withDefaults(), q, r)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- w.Run(ctx) }()
+		want := func(done int, server ...string) {
+			t.Helper()
+			_, _, n := q.state()
+			if got := fmt.Sprint(w.Stats().Servers); n != done || got != "["+strings.Join(server, " ")+"]" {
+				t.Errorf("%d changes are done, want %d; servers %s, want %s", n, done, got, server)
+			}
+		}
+		const resolvers = "{192.0.2.53:53 true}"
+		q.put(numbered(1, 1, "example.org.")...)
+		time.Sleep(time.Minute)
+		want(1, "{192.0.2.2:53 true}", resolvers)
+		servers["192.0.2.2:53"].set(errTimeout)
+		servers["192.0.2.9:53"].set(errTimeout)
+		q.put(numbered(2, 1, "example.org.")...)
+		q.put(numbered(3, 1, "example.net.")...)
+		time.Sleep(3 * zoneLife) // what waits keeps it
+		want(1, "{192.0.2.2:53 false}", resolvers, "{192.0.2.9:53 false}")
+		move("192.0.2.3")
+		time.Sleep(3*zoneLife + time.Minute)
+		want(2, "{192.0.2.3:53 true}", resolvers, "{192.0.2.9:53 false}")
+		if n := strings.Count(log.String(), "is not asked any more"); n != 1 {
+			t.Errorf("log:\n%s", log)
+		}
+		move("192.0.2.2") // and back
+		servers["192.0.2.2:53"].set(nil)
+		time.Sleep(2*zoneLife + time.Minute)
+		q.put(numbered(4, 1, "example.org.")...)
+		time.Sleep(time.Minute)
+		want(3, "{192.0.2.2:53 true}", "{192.0.2.3:53 true}", resolvers, "{192.0.2.9:53 false}")
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // resolving is a resolver that knows some zones and addresses.
 type resolving map[string]string // zone: MNAME, host: address
 
@@ -314,6 +372,13 @@ func (r resolving) exchange(_ context.Context, m *dns.Msg) (*dns.Msg, error) {
 		a.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeA, Class: dns.ClassINET}, A: net.ParseIP(address)}}
 	}
 	return a, nil
+}
+
+// moving is a resolver that learns.
+type moving struct{ atomic.Pointer[resolving] }
+
+func (m *moving) exchange(ctx context.Context, q *dns.Msg) (*dns.Msg, error) {
+	return m.Load().exchange(ctx, q)
 }
 
 func TestResolver(t *testing.T) {

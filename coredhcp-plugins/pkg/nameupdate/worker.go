@@ -144,6 +144,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		if now.Sub(reread) >= pollEvery {
 			reread = now
 			w.routes.rereadKeys()
+			w.leaveMoved(now)
 		}
 		changes, held := w.take(busy, now)
 		for _, c := range changes {
@@ -422,6 +423,23 @@ func (w *Worker) outageEnds(u *upstream, now time.Time) {
 	w.log.line(slog.LevelInfo, "names reach DNS again", "server", u.name, "after", now.Sub(w.outages[u].since).Round(time.Millisecond))
 	delete(w.outages, u)
 	u.heldUntil.Store(0)
+}
+
+// leaveMoved forgets servers that resolvers told of and that take nothing, where nothing goes for longer than what is known
+// of a zone holds: the zone has another primary by now.
+func (w *Worker) leaveMoved(now time.Time) {
+	out := w.out()
+	for u, o := range w.outages {
+		if now.Sub(o.since) > zoneLife && now.UnixNano()-u.wanted.Load() > int64(zoneLife) && w.routes.leave(u) {
+			w.log.line(slog.LevelInfo, "server is not asked any more", "server", u.name)
+			delete(w.outages, u)
+			delete(w.worked, u)
+			delete(w.pace.fastest, u)
+		}
+	}
+	if out && !w.out() {
+		w.queue.HoldNameChanges("")
+	}
 }
 
 func (w *Worker) gate(zone string) *gate {
