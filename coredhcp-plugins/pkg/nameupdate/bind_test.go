@@ -249,6 +249,19 @@ func TestBIND(t *testing.T) {
 		withoutReverse(t, change(host("elsewhere"), "198.51.100.1", clientA))
 		n.expect(t, host("elsewhere"), "A 198.51.100.1", "DHCID "+DHCID(clientA, host("elsewhere")))
 	})
+	t.Run("a pointer that is delegated", func(t *testing.T) {
+		const alias = "CNAME 117.0-127.2.0.192.in-addr.arpa." // RFC 2317 section 4
+		reverse := reverseOf(t, "192.0.2.117")
+		n.put(t, "2.0.192.in-addr.arpa.", reverse, alias)
+		c2 := change(host("delegated"), "192.0.2.117", clientA)
+		if o := do(t, c2); o.err != nil || o.noReverse == nil || !strings.Contains(o.noReverse.Error(), "not authoritative for "+reverse+": it has an alias there") {
+			t.Errorf("%v, %v", o.err, o.noReverse)
+		}
+		n.expect(t, c2.Name, "A 192.0.2.117", "DHCID "+DHCID(clientA, c2.Name))
+		must(t, removal(c2))
+		n.expect(t, c2.Name)
+		n.expect(t, reverse, alias)
+	})
 	t.Run("by TCP", func(t *testing.T) {
 		a := change(host("tcp"), "192.0.2.117", clientA)
 		z := zonesOf(overTCP{c})

@@ -13,6 +13,9 @@ import (
 // errConflict: the name belongs to somebody else.
 var errConflict = errors.New("the name is in use by another client or was entered by hand")
 
+// errAlias: the pointer of the address stands elsewhere, in a zone for a part of the network.
+var errAlias = errors.New("it has an alias there, as of a part of a network that is delegated (RFC 2317)")
+
 // pointerError: what failed is the reverse zone's part of a change. The name is as it
 // shall be, or somebody else's.
 type pointerError struct {

@@ -53,7 +53,7 @@ func takeDynamic(zone string, e entry) *dns.Msg {
 // there (YXRRSET) or, with overAlias, goes.
 func takeName(zone string, e entry, overAlias bool) *dns.Msg {
 	m := newUpdate(zone)
-	alias := []dns.RR{&dns.ANY{Hdr: dns.RR_Header{Name: e.name, Rrtype: dns.TypeCNAME}}}
+	alias := aliasAt(e.name)
 	if overAlias {
 		m.RemoveRRset(alias)
 	} else {
@@ -66,9 +66,11 @@ func takeName(zone string, e entry, overAlias bool) *dns.Msg {
 
 // setPointer makes the pointer of the address name this entry, and nothing else
 // (section 5.4). The address is this client's by its lease, so there is nothing
-// to ask for first.
+// to ask for first, but an alias, beside which a server would drop the pointer
+// silently. YXRRSET: there is one.
 func setPointer(zone string, e entry) *dns.Msg {
 	m := newUpdate(zone)
+	m.RRsetNotUsed(aliasAt(e.reverse()))
 	ptr, id := e.pointer(), e.dhcidRR(e.reverse())
 	m.RemoveRRset([]dns.RR{ptr, id})
 	m.Insert([]dns.RR{ptr, id})
@@ -126,6 +128,10 @@ func withdrawPointer(zone string, e entry) *dns.Msg {
 	m := removePointer(zone, e)
 	m.RRsetUsed([]dns.RR{e.dhcidRR(e.reverse())})
 	return m
+}
+
+func aliasAt(name string) []dns.RR {
+	return []dns.RR{&dns.ANY{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeCNAME}}}
 }
 
 func newUpdate(zone string) *dns.Msg { return new(dns.Msg).SetUpdate(zone) }

@@ -127,11 +127,15 @@ func (s sequence) remove(ctx context.Context, e entry, owned, kept bool) error {
 	return s.unexpected(rcode)
 }
 
-// addPointer makes the address show the name: RFC 4703 section 5.4.
+// addPointer makes the address show the name: RFC 4703 section 5.4. It fails with
+// errAlias if an alias stands there.
 func (s sequence) addPointer(ctx context.Context, e entry) error {
 	rcode, err := s.send(ctx, setPointer(s.zone, e))
-	if err == nil && rcode != dns.RcodeSuccess {
-		err = s.unexpected(rcode)
+	switch {
+	case err == nil && rcode == dns.RcodeYXRrset:
+		return errAlias
+	case err == nil && rcode != dns.RcodeSuccess:
+		return s.unexpected(rcode)
 	}
 	return err
 }
@@ -176,8 +180,8 @@ type outcome struct {
 // apply makes DNS as the change wants it. What is to be shown goes first, and the
 // forward zone before the reverse zone: a pointer may name only what is there (RFC
 // 4703 section 5.4). If the name is somebody else's, a pointer that it had as this
-// client's goes. Where no server has a zone for the address, the change is done
-// without one; a reverse zone that is missing only now, as while the server
+// client's goes. Where no server has a zone for the address, or the zone has an
+// alias there, the change is done without one; a reverse zone that is missing only now, as while the server
 // loads it, is waited for, also after a start.
 func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration) (o outcome) {
 	e, err := newEntry(c, ttl)
@@ -221,8 +225,11 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 			return fail(step.name, parent(step.name), err)
 		}
 		err = step.do(sequence{at, zone, &o.took})
-		if errors.Is(err, errConflict) {
+		switch {
+		case errors.Is(err, errConflict):
 			conflict, err = true, nil
+		case errors.Is(err, errAlias):
+			o.noReverse, err = &noZoneError{server: at.name, name: step.name, why: errAlias.Error()}, nil
 		}
 		if err != nil {
 			var answer *answerError

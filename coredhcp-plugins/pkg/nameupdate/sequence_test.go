@@ -77,7 +77,7 @@ func TestSequences(t *testing.T) {
 		delDHCID  = "IN DHCID ours, NONE A, NONE AAAA | ANY DHCID"
 		delClient = "IN DHCID ours | ANY DHCID"
 		dynamic   = "ANY ANY, ANY DHCID | ANY A, ANY DHCID, IN A 192.0.2.101, IN DHCID ours"
-		setPTR    = " | ANY PTR, ANY DHCID, IN PTR pc1.example.org., IN DHCID ours"
+		setPTR    = "NONE CNAME | ANY PTR, ANY DHCID, IN PTR pc1.example.org., IN DHCID ours"
 		delPTR    = "IN PTR pc1.example.org. | ANY PTR, ANY DHCID"
 	)
 	add := func(s sequence, e entry) error { return s.add(context.Background(), e, false, lease.NamesStrict) }
@@ -133,6 +133,7 @@ func TestSequences(t *testing.T) {
 		{"remove kept: fails", removeKept, []int{servfail}, []string{delA}, "SERVFAIL"},
 		{"remove kept, and not there", removeKept, []int{success, success}, []string{delA, delDHCID}, ""},
 		{"add pointer", addPTR, []int{success}, []string{setPTR}, ""},
+		{"add pointer: an alias", addPTR, []int{yxrrset}, []string{setPTR}, errAlias.Error()},
 		{"add pointer: refused", addPTR, []int{refused}, []string{setPTR}, "REFUSED"},
 		{"remove pointer", delPointer, []int{success}, []string{delPTR}, ""},
 		{"remove pointer: another name's", delPointer, []int{nxrrset}, []string{delPTR}, ""},
@@ -370,7 +371,7 @@ func TestApplyConflict(t *testing.T) {
 }
 
 func TestApplyDirections(t *testing.T) {
-	const add, del, set, unset = "NONE ANY |", "IN DHCID ours |", " | ANY PTR", "IN PTR"
+	const add, del, set, unset = "NONE ANY |", "IN DHCID ours |", "NONE CNAME | ANY PTR", "IN PTR"
 	for _, tt := range []struct {
 		make, unmake lease.Directions
 		want         []string
