@@ -31,7 +31,7 @@ const (
 type Stats struct {
 	Added      uint64 // names confirmed as shown
 	Removed    uint64 // names confirmed as gone
-	Conflicts  uint64 // attempts that found the name to be somebody else's
+	Conflicts  uint64 // attempts that found the name to be somebody else's; where its pointer cannot be removed, that counts below too
 	Unanswered uint64 // attempts that no server answered, those that were not made since none did included
 	Unsigned   uint64 // attempts whose signature the server refused
 	Failures   uint64 // attempts that failed otherwise
