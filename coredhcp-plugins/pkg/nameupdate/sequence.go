@@ -99,7 +99,7 @@ func (s sequence) take(ctx context.Context, e entry) error {
 
 // remove makes the name not show the address, and removes the name with its last
 // address: RFC 4703 section 5.5. Of an owned name, which the site may have given
-// other records, only the DHCID record is removed; and so it is where the address is
+// other records, only the DHCID record is removed; and so it is where an address is
 // kept: it is the site's own by now, and cannot be removed.
 func (s sequence) remove(ctx context.Context, e entry, owned, kept bool) error {
 	rcode, err := s.send(ctx, removeAddress(s.zone, e))
@@ -121,6 +121,8 @@ func (s sequence) remove(ctx context.Context, e entry, owned, kept bool) error {
 	switch {
 	case err != nil:
 		return err
+	case rcode == dns.RcodeYXRrset && kept: // the address that is left is the site's
+		return s.gone(ctx, removeClient(s.zone, e.name, e))
 	case rcode == dns.RcodeSuccess, rcode == dns.RcodeNXRrset, rcode == dns.RcodeYXRrset, rcode == dns.RcodeNameError:
 		return nil
 	}

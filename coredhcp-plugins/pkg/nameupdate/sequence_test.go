@@ -132,6 +132,8 @@ func TestSequences(t *testing.T) {
 		{"remove kept: that is refused too", removeKept, []int{refused, refused}, []string{delA, delClient}, "REFUSED"},
 		{"remove kept: fails", removeKept, []int{servfail}, []string{delA}, "SERVFAIL"},
 		{"remove kept, and not there", removeKept, []int{success, success}, []string{delA, delDHCID}, ""},
+		{"remove kept, and another address is", removeKept, []int{success, yxrrset, success}, []string{delA, delDHCID, delClient}, ""},
+		{"remove kept, and another address is: refused", removeKept, []int{success, yxrrset, refused}, []string{delA, delDHCID, delClient}, "REFUSED"},
 		{"add pointer", addPTR, []int{success}, []string{setPTR}, ""},
 		{"add pointer: an alias", addPTR, []int{yxrrset}, []string{setPTR}, errAlias.Error()},
 		{"add pointer: refused", addPTR, []int{refused}, []string{setPTR}, "REFUSED"},
