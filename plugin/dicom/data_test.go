@@ -121,15 +121,7 @@ func TestDataIsKept(t *testing.T) {
 func TestDataIsTakenBySecondaries(t *testing.T) {
 	for _, p := range peers {
 		t.Run(p.name, func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "dicom") //nolint:usetesting // others must not be kept out by a long path
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := os.RemoveAll(dir); err != nil {
-					t.Error(err)
-				}
-			})
+			dir := shortDir(t)
 			log, err := os.Create(filepath.Join(dir, "log"))
 			if err != nil {
 				t.Fatal(err)

@@ -19,15 +19,7 @@ import (
 func TestRestoreIsFollowed(t *testing.T) {
 	for _, p := range peers {
 		t.Run(p.name, func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "dicom") //nolint:usetesting // others must not be kept out by a long path
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := os.RemoveAll(dir); err != nil {
-					t.Error(err)
-				}
-			})
+			dir := shortDir(t)
 			home := t.TempDir()
 			database, backup := filepath.Join(home, "zones"), filepath.Join(home, "copy")
 			port := freePort(t)

@@ -191,20 +191,27 @@ func serialAt(address string) (uint32, bool) {
 	return soa.Serial, true
 }
 
+// shortDir is a temporary directory with a short path: a peer has Unix sockets in it.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "dicom") //nolint:usetesting // its paths have the name of the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 // TestSecondaries: real secondaries follow 10,000 updates and end with the same
 // octets, and those that know incremental transfers got them.
 func TestSecondaries(t *testing.T) {
 	for _, p := range peers {
 		t.Run(p.name, func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "dicom") //nolint:usetesting // others must not be kept out by a long path
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := os.RemoveAll(dir); err != nil {
-					t.Error(err)
-				}
-			})
+			dir := shortDir(t)
 			port := freePort(t)
 			address := fmt.Sprintf("127.0.0.1:%d", port)
 			home := t.TempDir()
