@@ -22,9 +22,9 @@ func (e *RejectedError) Error() string {
 	how := "rejected"
 	switch e.Result {
 	case 1:
-		how = "rejected for good"
+		how = "rejected-permanent"
 	case 2:
-		how = "rejected for now"
+		how = "rejected-transient"
 	}
 	return how + ": " + e.reason()
 }

@@ -159,7 +159,7 @@ func TestStorescp(t *testing.T) {
 // TestStorescpRefuses: it refuses every association (--refuse).
 func TestStorescpRefuses(t *testing.T) {
 	host, port := serve(t, program(t, "storescp", "dcmtk"), func(port string) []string { return []string{"--refuse", "--ignore", port} })
-	want(t, &Client{}, "STORESCP", host, port, "association: rejected for good: no reason given")
+	want(t, &Client{}, "STORESCP", host, port, "association: rejected-permanent: no reason given")
 }
 
 // certificate makes a key and a certificate for 127.0.0.1 that signs itself.
@@ -249,7 +249,7 @@ func TestOrthanc(t *testing.T) {
 		host, port := run(t, map[string]any{"DicomCheckCalledAet": true})
 		r := want(t, &Client{}, "ORTHANC", host, port, "")
 		t.Logf("%+v", r)
-		want(t, &Client{}, "ORTHAN", host, port, "association: rejected for good: called AE title not recognized")
+		want(t, &Client{}, "ORTHAN", host, port, "association: rejected-permanent: called AE title not recognized")
 	})
 	t.Run("calling title", func(t *testing.T) {
 		host, port := run(t, map[string]any{"DicomAlwaysAllowEcho": false, "DicomModalities": map[string]any{"ws": []any{"KNOWN", "127.0.0.1", 104}}})
