@@ -93,8 +93,8 @@ func (g *guard) open(name string, open func() (vfs.File, error)) (vfs.File, erro
 		return nil, err
 	}
 	guarded := &guardedFile{f, g, log}
-	if log && g.private {
-		return &guardedLog{guarded}, nil
+	if log {
+		return newGuardedLog(guarded), nil
 	}
 	return guarded, nil
 }
@@ -169,8 +169,45 @@ func (f *guardedFile) SyncTo(length int64) (full bool, err error) {
 	return full, err
 }
 
-// guardedLog is a log on the operating system's file system. It is synced for each group of transactions.
-type guardedLog struct{ *guardedFile }
+// guardedLog is a log. It is synced for each group of transactions.
+type guardedLog struct {
+	*guardedFile
+	written int64 // octets
+	size    int64 // of the file, in octets; at least what is written
+}
+
+// newGuardedLog is a log that is new, or that Pebble writes again from its beginning. Where its size cannot be told, it is
+// made as long as a new one.
+func newGuardedLog(f *guardedFile) *guardedLog {
+	l := &guardedLog{guardedFile: f}
+	if info, err := f.Stat(); err == nil {
+		l.size = info.Size()
+	}
+	return l
+}
+
+func (f *guardedLog) Write(p []byte) (int, error) {
+	n, err := f.guardedFile.Write(p)
+	if f.written += int64(n); f.written > f.size {
+		f.extend()
+	}
+	return n, err
+}
+
+// extension is how many octets of zeros are written at once behind what a log holds.
+const extension = 256 << 10
+
+var zeros [extension]byte
+
+// extend makes the file longer than it has to be. A sync of octets that a file has had before writes these alone; one that
+// makes it longer waits for the file system's journal too. That matters for the first logs alone: later ones are written
+// over those before them. If it fails, the next write tells whether that matters.
+func (f *guardedLog) extend() {
+	f.size = f.written + extension
+	if !f.pretends() {
+		_, _ = f.File.WriteAt(zeros[:], f.written)
+	}
+}
 
 func (f *guardedLog) SyncData() error {
 	return f.sync(func() error { return f.g.data.sync(f.Fd(), f.File.SyncData) })

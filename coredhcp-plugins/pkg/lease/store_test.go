@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -290,5 +292,54 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		if s, err := openStore(path, Options{}, log); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, %v; expected %s", path, s, err, want)
 		}
+	}
+}
+
+// TestLogIsExtended holds that a log is longer than what it holds, so that few syncs have to make it longer, and that the
+// rest is no part of the leases.
+func TestLogIsExtended(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "leases")
+	m, err := Open(dir, testConfig(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{T: t, Manager: m}
+	longest := func() (size int64) {
+		names, err := filepath.Glob(filepath.Join(dir, "*.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range names {
+			info, err := os.Stat(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			size = max(size, info.Size())
+		}
+		return size
+	}
+	steps := map[int64]bool{}
+	const exchanges = 4000 // of which each takes more than 100 octets
+	var last Lease
+	for n := range exchanges {
+		q := query(client(byte(n%4)), link2)
+		q.Hostname = strings.Repeat("x", n%60+1)
+		last = f.get(q)
+		if n%100 == 99 {
+			steps[longest()] = true
+		}
+	}
+	if size := longest(); size < 100*exchanges || len(steps) > 10 {
+		t.Errorf("%d octets, after lengths of %v", size, slices.Sorted(maps.Keys(steps)))
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if m, err = Open(dir, testConfig(), Options{}); err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if got, there := m.Lease(last.Address); !there || got.State != Active || got.Name != last.Name {
+		t.Errorf("%+v, want %+v", got, last)
 	}
 }
