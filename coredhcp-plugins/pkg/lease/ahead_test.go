@@ -2,7 +2,10 @@ package lease
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,5 +136,49 @@ func TestAheadClose(t *testing.T) {
 	}
 	if !called {
 		t.Error("not called back")
+	}
+}
+
+// TestNameBeforeAnswer holds that where one client is alone and nothing else is told to DNS, who waits for NameChanges is
+// let on before the client has its answer.
+func TestNameBeforeAnswer(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // as coredhcp has it
+	config := testConfig()
+	config.Networks[2].Pools[0].Last = addr("198.51.100.99")
+	f := open(t, config)
+	const rounds = 50
+	var taken atomic.Int64
+	go func() {
+		for range f.NameChanges() {
+			for _, c := range f.TakeNameChanges(64) {
+				taken.Add(1)
+				_ = f.ConfirmNameChange(c)
+			}
+		}
+	}()
+	before := 0
+	for n := range rounds {
+		q := query(client(byte(n)), link2)
+		q.Hostname = fmt.Sprintf("name%d", n)
+		o := f.discover(q)
+		_, c := f.ahead(selecting(q, o.Lease.Address))
+		first := make(chan bool)
+		c.Then(func(error) {
+			seen := taken.Load()
+			go func() { first <- seen == int64(n+1) }()
+		})
+		if <-first {
+			before++
+		}
+		for patience := 0; taken.Load() < int64(n+1) || f.NameStats().Waiting > 0 || f.Writing() > 0; patience++ {
+			if patience == 30_000 {
+				t.Fatalf("round %d does not end: %+v", n, f.NameStats())
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	// Go's scheduler looks now and then at those that have waited for long, which is the committer then.
+	if before < rounds/2 {
+		t.Errorf("the name was taken before the answer %d of %d times", before, rounds)
 	}
 }
