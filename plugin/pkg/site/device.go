@@ -8,6 +8,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/dicomnam/dicomnam/plugin/pkg/dhcpopt"
 	"github.com/dicomnam/dicomnam/plugin/pkg/site/internal/strictyaml"
 )
 
@@ -196,8 +197,22 @@ func (p *parser) deviceAddress(n *yaml.Node, d *Device) {
 				p.Errorf(n, "address: %s and %s are both in network %q, expected at most one address for each network", a, other, net.Name)
 			}
 		}
+		p.warnOfServer(n, a, net, d)
 	}
 	d.Addresses = append(d.Addresses, a)
+}
+
+// warnOfServer warns of a device that would be given the address of a router or a name server.
+func (p *parser) warnOfServer(n *yaml.Node, a netip.Addr, net *Network, d *Device) {
+	routers, _ := dhcpopt.ByCode(codeRouters)
+	if slices.Contains(routers.Addresses(net.Options.Values[codeRouters]), a) {
+		p.warn(n, "address: %s is that of a router of network %q, and is given to device %q", a, net.Name, d.Name)
+	}
+	for _, server := range p.site.NameServers {
+		if server.Address == a && server.Host != d.Hostname {
+			p.warn(n, "address: %s is that of the name server %s, and is given to device %q", a, show(server.Host), d.Name)
+		}
+	}
 }
 
 // tooMany reports that a device has more of something than it may.

@@ -40,6 +40,20 @@ var errorTests = []errorTest{
 		},
 	},
 	{
+		name: "no-break space",
+		file: "domain: example.org\ndevices:\n- name: ct1\n  type:\u00a0CT\n  dhcp: true\n",
+		want: []string{
+			`4:1: not valid YAML: could not find expected ':' (expected KEY: VALUE); the line has a no-break space, which is none for YAML: type it anew`,
+		},
+	},
+	{
+		name: "Latin-1",
+		file: "domain: example.org\ncontact: r\xf6ntgen@example.org\n",
+		want: []string{
+			`2:1: not valid YAML: invalid trailing UTF-8 octet (save the file as UTF-8)`,
+		},
+	},
+	{
 		name: "second document",
 		file: `domain: example.org
 ---

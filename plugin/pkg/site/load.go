@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -105,6 +106,7 @@ func (p *parser) root(n *yaml.Node) {
 	f.List("devices", "a list of devices", p.device)
 	f.List("services", "a list of services", p.service)
 	p.checkNameServers(f)
+	p.checkServices()
 	if len(p.errors.list) == 0 {
 		s.index.addDevices(s.Devices)
 		s.index.classes = newClassIndex(s.Classes)
@@ -135,6 +137,12 @@ func (p *parser) domain(f *strictyaml.Fields) {
 		p.Errorf(n, "domain: found %s with %d characters, expected at most %d, so that the names of services fit before it",
 			strictyaml.Quote(v), len(show(name)), maxDomain)
 		return
+	}
+	switch {
+	case lastLabel(name) == "local":
+		p.warn(n, "domain: %s is below local, where many machines ask for names by multicast and no name server (RFC 6762)", strictyaml.Quote(v))
+	case name == lastLabel(name)+".":
+		p.warn(n, "domain: %s is a top-level domain, where many machines ask no name server; expected one such as imaging.example.org", strictyaml.Quote(v))
 	}
 	p.site.Domain = name
 }
@@ -199,6 +207,38 @@ func (p *parser) nameServers(f *strictyaml.Fields) {
 	if len(p.site.NameServers) == 0 && f.Get("name-servers").Kind == yaml.SequenceNode && len(f.Get("name-servers").Content) == 0 {
 		p.Errorf(f.Get("name-servers"), "name-servers: found an empty list, expected at least one name server (or leave the key out)")
 	}
+}
+
+// checkServices warns of a service at a host that is no device of the file, where there is one with almost that name.
+func (p *parser) checkServices() {
+	if len(p.site.Services) > maxEach {
+		return // nobody typed them, and the work grows with services times devices
+	}
+	var hosts []string
+	for i := range p.site.Devices {
+		hosts = append(hosts, p.relative(p.site.Devices[i].Hostname))
+	}
+	for _, server := range p.site.NameServers {
+		hosts = append(hosts, p.relative(server.Host))
+	}
+	for _, s := range p.site.Services {
+		host := p.relative(s.Host)
+		if host == "" || slices.Contains(hosts, host) {
+			continue
+		}
+		if near := p.Nearest(host, hosts); near != "" {
+			p.warnings.add(Problem{p.file, s.Position, fmt.Sprintf("service %q: no device of this file is %s; did you mean %q?", s.Name, show(s.Host), near)})
+		}
+	}
+}
+
+// relative is a name below the domain without it, else "".
+func (p *parser) relative(name string) string {
+	relative, found := strings.CutSuffix(name, "."+p.site.Domain)
+	if !found {
+		return ""
+	}
+	return relative
 }
 
 // checkNameServers compares the name servers with the devices: a host has one set of addresses, and the file need not repeat it.

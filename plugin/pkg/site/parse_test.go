@@ -288,6 +288,42 @@ devices:
 	equal(t, "types", s.Devices[0].Types, []string{"CT", "ct", "XYZ"})
 }
 
+// What looks like a mistake and may be meant is a warning.
+func TestLikelyMistakes(t *testing.T) {
+	const radiology = "networks:\n- {name: a, subnet: 192.0.2.0/24, options: {routers: [192.0.2.1]}}\n"
+	for _, test := range []struct{ name, file, want string }{
+		{"domain of multicast DNS", "domain: imaging.local\n",
+			`site.yaml:1:9: domain: "imaging.local" is below local, where many machines ask for names by multicast and no name server (RFC 6762)`},
+		{"top-level domain", "domain: imaging\n",
+			`site.yaml:1:9: domain: "imaging" is a top-level domain, where many machines ask no name server; expected one such as imaging.example.org`},
+		{"a domain", "domain: imaging.localnet.example\n", ""},
+		{"address of the router", "domain: example.org\n" + radiology + "devices:\n- {name: ct1, address: 192.0.2.1}\n",
+			`site.yaml:5:24: address: 192.0.2.1 is that of a router of network "a", and is given to device "ct1"`},
+		{"the router itself", "domain: example.org\n" + radiology + "devices:\n- {name: gate, address: 192.0.2.1, dhcp: false}\n", ""},
+		{"address of a name server", "domain: example.org\nname-servers: [{host: ns1, address: 192.0.2.2}]\n" + radiology + "devices:\n- {name: ct1, address: 192.0.2.2}\n",
+			`site.yaml:6:24: address: 192.0.2.2 is that of the name server ns1.example.org, and is given to device "ct1"`},
+		{"the name server itself", "domain: example.org\nname-servers: [{host: ns1, address: 192.0.2.2}]\n" + radiology + "devices:\n- {name: ns1, address: 192.0.2.2}\n", ""},
+		{"host of a service, misspelt", "domain: example.org\ndevices:\n- {name: ldap}\nservices:\n- {name: ldap, protocol: tcp, host: ldpa, port: 389}\n",
+			`site.yaml:5:3: service "ldap": no device of this file is ldpa.example.org; did you mean "ldap"?`},
+		{"host of a service that stands nowhere", "domain: example.org\nservices:\n- {name: ldap, protocol: tcp, host: ldap, port: 389}\n- {name: ntp, protocol: udp, host: time.example.com, port: 123}\n", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, warnings, err := Parse("site.yaml", []byte(test.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got, want []string
+			for _, w := range warnings {
+				got = append(got, w.String())
+			}
+			if test.want != "" {
+				want = []string{test.want}
+			}
+			equal(t, "warnings", got, want)
+		})
+	}
+}
+
 func TestTXTThatCannotBePublished(t *testing.T) {
 	file := "domain: example.org\ndevices:\n- name: ct1\n  address: 192.0.2.1\n  dhcp: false\n  applications:\n  - ae-title: A\n    port: 104\n    txt:\n"
 	for i := range 40 {

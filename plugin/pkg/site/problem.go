@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/dicomnam/dicomnam/plugin/pkg/site/internal/strictyaml"
 )
 
 // Position is a place in the site file. Lines and columns count from 1, columns in characters.
@@ -20,6 +22,12 @@ type Problem struct {
 // String returns the problem as "site.yaml:12:5: message".
 func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Message)
+}
+
+// SyntaxProblem returns what a YAML parser found wrong in data, with the line of the mistake, which its error err does not always have.
+func SyntaxProblem(file string, data []byte, err error) Problem {
+	line, message := strictyaml.SyntaxError(data, err)
+	return Problem{file, Position{line, 1}, message}
 }
 
 // Errors are all the errors of one site file, in the order of their positions.

@@ -43,7 +43,8 @@ func (r *Reader) Document(data []byte) *yaml.Node {
 			r.Report(1, 1, "the file is empty")
 			return nil
 		}
-		r.syntaxError(data, err)
+		line, message := SyntaxError(data, err)
+		r.Report(line, 1, message)
 		return nil
 	}
 	switch err := decoder.Decode(&second); {
@@ -51,7 +52,8 @@ func (r *Reader) Document(data []byte) *yaml.Node {
 		r.Errorf(&second, "found a second document, expected only one in a file")
 		return nil
 	case !errors.Is(err, io.EOF):
-		r.syntaxError(data, err)
+		line, message := SyntaxError(data, err)
+		r.Report(line, 1, message)
 		return nil
 	}
 	if len(document.Content) == 0 || Null(document.Content[0]) {
@@ -98,12 +100,15 @@ var hints = map[string]string{
 	"did not find expected ',' or ']'":                "is a comma missing, or a bracket not closed?",
 	"found unexpected end of stream":                  "is a quotation mark not closed?",
 	"could not find expected ':'":                     "expected KEY: VALUE",
+	"invalid trailing UTF-8 octet":                    "save the file as UTF-8",
+	"invalid leading UTF-8 octet":                     "save the file as UTF-8",
+	"incomplete UTF-8 octet sequence":                 "save the file as UTF-8",
 }
 
-// syntaxError reports what the YAML parser found. Its errors carry at best the line where the enclosing structure begins, which in a long
+// SyntaxError returns what the YAML parser found, and the line. Its errors carry at best the line where the enclosing structure begins, which in a long
 // list is pages away from the mistake; so the line of the mistake is searched for.
-func (r *Reader) syntaxError(data []byte, err error) {
-	message := strings.TrimPrefix(err.Error(), "yaml: ")
+func SyntaxError(data []byte, err error) (line int, message string) {
+	message = strings.TrimPrefix(err.Error(), "yaml: ")
 	begin := 0
 	if m := lineOf.FindStringSubmatch(message); m != nil {
 		begin, _ = strconv.Atoi(m[1])
@@ -112,18 +117,20 @@ func (r *Reader) syntaxError(data []byte, err error) {
 			begin++ // the library counts from 0 in these
 		}
 	}
-	line := failingLine(data, err.Error())
-	if line == 0 {
+	if line = failingLine(data, err.Error()); line == 0 {
 		line = max(begin, 1)
 	}
 	message, _, _ = strings.Cut(message, "\n")
 	if hint, ok := hints[message]; ok {
 		message += " (" + hint + ")"
 	}
+	if lines := strings.Split(string(data), "\n"); line <= len(lines) && strings.ContainsRune(lines[line-1], '\u00a0') {
+		message += "; the line has a no-break space, which is none for YAML: type it anew"
+	}
 	if begin > 0 && begin < line {
 		message += fmt.Sprintf("; the part that does not fit together begins in line %d", begin)
 	}
-	r.Report(line, 1, "not valid YAML: "+message)
+	return line, "not valid YAML: " + message
 }
 
 // maxSearch bounds the size of a file in which failingLine searches, in octets.
