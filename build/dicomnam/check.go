@@ -120,7 +120,11 @@ func (f *findings) agree(s *site.Site, config, corefile string) error {
 		if dns, err = readCorefile(corefile); err != nil {
 			return err
 		}
-		dns.check(f, s)
+		var u *updates
+		if dhcp != nil {
+			u = dhcp.updates(&findings{}) // what is wrong with it was told
+		}
+		dns.check(f, s, u)
 	}
 	if dhcp != nil && dns != nil {
 		checkUpdates(f, s, dhcp, dns)

@@ -55,7 +55,7 @@ func readConfig(path string) (*dhcpConfig, error) {
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, errors.New(site.SyntaxProblem(path, data, err).String())
 	}
 	c := &dhcpConfig{file: word{path, path, 1}}
 	server4 := value(&doc, "server4")
@@ -135,13 +135,20 @@ func (c *dhcpConfig) check(f *findings, s *site.Site) {
 	if leases == nil && !alone {
 		f.errorf(c.file, "there is no leases plugin: nobody gets an address of the site file")
 	}
+	if leases != nil && len(s.Networks) == 0 {
+		f.errorf(word{"", s.File, 1}, "there are no networks: nobody gets an address of leases (%s:%d)", leases.at().file, leases.at().line)
+	}
 	seen := map[string]bool{}
+	others := map[string]bool{} // site files that it was told of
 	for i := range c.plugins {
 		p := &c.plugins[i]
 		name := p.name.text
 		argsOf := checkArgs[name]
-		if argsOf == nil {
-			continue // the plugin of somebody else
+		if argsOf == nil { // the plugin of somebody else
+			if p.arg("site") != "" {
+				f.errorf(p.at(), "%s: found site=, which only leases, ntp and ddns take; is one of them meant?", name)
+			}
+			continue
 		}
 		if seen[name] {
 			f.errorf(p.at(), "%s stands twice", name)
@@ -153,7 +160,8 @@ func (c *dhcpConfig) check(f *findings, s *site.Site) {
 		if err := argsOf(p.args); err != nil {
 			f.errorf(p.at(), "%s: %v", name, err)
 		}
-		if path := p.arg("site"); path != "" && !sameFile(path, s.File) {
+		if path := p.arg("site"); path != "" && !others[path] && !sameFile(path, s.File) {
+			others[path] = true
 			f.warnf(p.at(), "%s reads the site file %s, which is not the one that is checked, %s", name, path, s.File)
 		}
 	}
@@ -171,7 +179,14 @@ func (c *dhcpConfig) checkAddresses(f *findings, s *site.Site) {
 			everywhere = true
 		}
 		interfaces[link] = true
-		if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil && a.Is4() && !a.IsUnspecified() {
+		if !strings.HasPrefix(host, "[") {
+			host, _, _ = strings.Cut(host, ":")
+		}
+		a, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		switch {
+		case err != nil && host != "":
+			f.errorf(l, "listen: found %q, expected an interface such as \"%%eth0\", or an address such as 192.0.2.2", l.text)
+		case err == nil && a.Is4() && !a.IsUnspecified():
 			ownAddress(f, s, l, "listen", a)
 		}
 	}
@@ -242,6 +257,12 @@ type updates struct {
 	*ddns.Settings
 	at   word
 	keys []tsigkey.Key // none if the file of keys lacks any
+}
+
+// together says whether updates of two names go to the same server, as far as the configuration tells.
+func (u *updates) together(a, b string) bool {
+	servers := u.Servers(b)
+	return slices.ContainsFunc(u.Servers(a), func(s string) bool { return slices.Contains(servers, s) })
 }
 
 // sameFile says whether two paths are of one file, as far as can be seen from here.

@@ -40,6 +40,9 @@ type dnsBlock struct {
 	keys   []word // names of those that stand in the Corefile itself
 	others []word // properties that dicom does not take, or not twice
 	odd    []word // what is no zone
+	small  []word // subnets whose reverse zone would not end on an octet
+	lost   []word // properties of dicom that stand outside of its braces
+	secret []word // lines of tsig that have too many or too few words
 }
 
 // properties are those of dicom, which itself knows what their arguments may be.
@@ -63,12 +66,25 @@ func readCorefile(path string) (*dnsConfig, error) {
 		return nil, err
 	}
 	c := &dnsConfig{file: word{path, path, 1}, unset: unset(path, data)}
+	lines := strings.Split(string(data), "\n")
 	for _, p := range parsed {
 		if tokens := p.Tokens["dicom"]; len(tokens) > 0 {
-			c.blocks = append(c.blocks, newBlock(path, p, tokens))
+			c.blocks = append(c.blocks, newBlock(path, lines, p, tokens))
 		}
 	}
 	return c, nil
+}
+
+// keyLine is the line in which a key of a server block stands: the last that has it and is not after a line of the block itself. The
+// parser does not tell; where an import has it, the line of the block has to do.
+func keyLine(lines []string, key string, block int) int {
+	for i := min(block, len(lines)); i > 0; i-- {
+		words := strings.Fields(lines[i-1])
+		if slices.Contains(words, key) || slices.Contains(words, key+",") {
+			return i
+		}
+	}
+	return block
 }
 
 // variable is an environment variable in a Corefile.
@@ -89,7 +105,7 @@ func unset(path string, data []byte) []word {
 	return list
 }
 
-func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dnsBlock {
+func newBlock(path string, lines []string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dnsBlock {
 	at := func(t caddyfile.Token) word {
 		if t.File == "" {
 			t.File = path
@@ -97,9 +113,13 @@ func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dn
 		return word{t.Text, t.File, t.Line}
 	}
 	b := dnsBlock{at: at(tokens[0])}
-	add := func(zones []string, w word) {
+	add := func(key string, w word) {
+		zones, _, subnet := zonesOf(key)
 		if !slices.ContainsFunc(zones, zone.ValidName) {
 			b.odd = append(b.odd, w)
+		}
+		if subnet.Addr().Is4() && subnet.Bits() > 24 && subnet.Bits() < 32 {
+			b.small = append(b.small, word{subnet.Masked().String(), w.file, w.line})
 		}
 		b.zones = append(b.zones, zones...)
 	}
@@ -118,8 +138,7 @@ func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dn
 		switch property {
 		case "dicom":
 			for _, a := range args {
-				zones, _ := zonesOf(a.Text)
-				add(zones, at(a))
+				add(a.Text, at(a))
 			}
 		case "site", "database":
 			if len(args) != 1 {
@@ -151,10 +170,20 @@ func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dn
 	}
 	own := len(b.zones) > 0
 	for _, key := range p.Keys {
-		zones, port := zonesOf(key)
+		_, port, _ := zonesOf(key)
 		b.ports = append(b.ports, port)
-		if !own {
-			add(zones, word{key, b.at.file, b.at.line})
+		if own {
+			continue
+		}
+		w := word{key, b.at.file, b.at.line}
+		if b.at.file == path {
+			w.line = keyLine(lines, key, b.at.line)
+		}
+		add(key, w)
+	}
+	for _, name := range properties {
+		if t := p.Tokens[name]; len(t) > 0 && name != "file" { // CoreDNS has a plugin of that name
+			b.lost = append(b.lost, at(t[0]))
 		}
 	}
 	for _, line := range statements(p.Tokens["tsig"]) {
@@ -164,6 +193,8 @@ func newBlock(path string, p caddyfile.ServerBlock, tokens []caddyfile.Token) dn
 			b.files = append(b.files, at(line[1]))
 		case line[0].Text == "secret" && len(line) == 3:
 			b.keys = append(b.keys, at(line[1]))
+		case line[0].Text == "secret" || line[0].Text == "secrets":
+			b.secret = append(b.secret, at(line[0]))
 		}
 	}
 	for _, line := range statements(p.Tokens["bind"]) {
@@ -188,8 +219,9 @@ func statements(tokens []caddyfile.Token) [][]caddyfile.Token {
 	return slices.DeleteFunc(lines, func(l []caddyfile.Token) bool { return len(l) == 0 })
 }
 
-// zonesOf are the zones that a key of a server block names, as dns://imaging.example.org:53 or 192.0.2.0/24, and its port.
-func zonesOf(key string) (zones []string, port string) {
+// zonesOf are the zones that a key of a server block names, as dns://imaging.example.org:53 or 192.0.2.0/24, its port, and the subnet if it
+// is one.
+func zonesOf(key string) (zones []string, port string, subnet netip.Prefix) {
 	if _, rest, found := strings.Cut(key, "://"); found {
 		key = rest
 	}
@@ -198,13 +230,13 @@ func zonesOf(key string) (zones []string, port string) {
 		key, port = host, p
 	}
 	if prefix, err := netip.ParsePrefix(key); err == nil {
-		return site.ReverseZone(prefix.Masked()), port
+		return site.ReverseZone(prefix.Masked()), port, prefix
 	}
-	return []string{dns.CanonicalName(key)}, port
+	return []string{dns.CanonicalName(key)}, port, netip.Prefix{}
 }
 
-// check compares with the site.
-func (c *dnsConfig) check(f *findings, s *site.Site) {
+// check compares with the site, and with where ddns sends its updates if that is known; else u is nil.
+func (c *dnsConfig) check(f *findings, s *site.Site, u *updates) {
 	var zones []string
 	for _, w := range c.unset {
 		f.warnf(w, "the environment variable %s is not set here, and taken to be empty", w.text)
@@ -220,6 +252,16 @@ func (c *dnsConfig) check(f *findings, s *site.Site) {
 		}
 		for _, w := range b.odd {
 			f.errorf(w, "dicom: invalid zone %q: expected a domain name, or a subnet such as 192.0.2.0/24, with blanks between several", w.text)
+		}
+		for _, w := range b.small {
+			n := netip.MustParsePrefix(w.text)
+			f.errorf(w, "dicom: reverse zones are of /8, /16 or /24: found %s, expected %s, without which coredns does not start", n, netip.PrefixFrom(n.Addr(), 24).Masked())
+		}
+		for _, w := range b.lost {
+			f.errorf(w, "%q is a property of dicom: expected it in braces behind that, as in \"dicom {\"", w.text)
+		}
+		for _, w := range b.secret {
+			f.errorf(w, "tsig: expected \"secrets FILE\", or \"secret NAME SECRET\" for a key that stands in the Corefile")
 		}
 		for _, w := range b.files {
 			if _, err := tsigkey.Load(w.text); err != nil {
@@ -245,8 +287,63 @@ func (c *dnsConfig) check(f *findings, s *site.Site) {
 	for i := range c.blocks {
 		c.blocks[i].checkNameServers(f, s)
 	}
-	for _, p := range s.OutsideZones(zones) {
+	for _, p := range s.OutsideZones(append(zones, c.elsewhere(f, s, zones, u)...)) {
 		f.errorf(word{"", p.File, p.Line}, "%s (%s)", p.Message, c.file.text)
+	}
+	c.checkParts(f, s, zones)
+}
+
+// elsewhere are the reverse zones of the site that coredns does not have, and need not: since nothing is to be in them, or another server
+// has them. It warns of the pointers that nobody but a person makes there.
+func (c *dnsConfig) elsewhere(f *findings, s *site.Site, zones []string, u *updates) []string {
+	var list []string
+	for i := range s.Networks {
+		n := &s.Networks[i]
+		none := n.DDNS.Mode == site.DDNSOff || n.DDNS.Reverse == site.DDNSNone
+		var missing []string
+		for _, z := range site.ReverseZone(n.Prefix) {
+			held := slices.ContainsFunc(zones, func(have string) bool { return dns.IsSubDomain(have, z) || dns.IsSubDomain(z, have) })
+			if !held && (none || u != nil && !u.together(s.Domain, z)) {
+				missing = append(missing, strings.TrimSuffix(z, "."))
+			}
+		}
+		if missing == nil {
+			continue
+		}
+		list = append(list, missing...)
+		static := slices.IndexFunc(s.Devices, func(d site.Device) bool {
+			return !d.DHCP && slices.ContainsFunc(d.Addresses, n.Prefix.Contains)
+		})
+		if static >= 0 {
+			f.warnf(word{"", s.File, n.Line}, "network %q: coredns does not have the zone %s (%s): pointers of devices that do not speak DHCP, such as %q, are not published",
+				n.Name, missing[0], c.file.text, s.Devices[static].Name)
+		}
+	}
+	return list
+}
+
+// checkParts tells of a subnet longer than /24 that coredns answers for the rest of that /24 too. Nobody else can be asked for those
+// pointers then (RFC 1035 section 3.5), which matters where that rest is somebody else's.
+func (c *dnsConfig) checkParts(f *findings, s *site.Site, zones []string) {
+	told := map[netip.Prefix]bool{}
+	for i := range s.Networks {
+		n := &s.Networks[i]
+		if !n.Prefix.IsValid() || n.Prefix.Bits() <= 24 {
+			continue
+		}
+		whole := netip.PrefixFrom(n.Prefix.Addr(), 24).Masked()
+		z := site.ReverseZone(whole)[0]
+		if told[whole] || !slices.ContainsFunc(zones, func(have string) bool { return dns.IsSubDomain(have, z) }) {
+			continue
+		}
+		told[whole] = true
+		for a := whole.Addr(); whole.Contains(a); a = a.Next() {
+			if s.NetworkOf(a) == nil {
+				f.warnf(word{"", s.File, n.Line}, "network %q: reverse zones are of /8, /16 or /24, so coredns answers for all of %s (%s): that %s, which is in no network of this file, has no name",
+					n.Name, whole, c.file.text, a)
+				break
+			}
+		}
 	}
 }
 
