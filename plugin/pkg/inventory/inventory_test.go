@@ -3,6 +3,7 @@ package inventory
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -31,6 +32,12 @@ func TestSpreadsheet(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `domain: imaging.example.org
+
+# The networks do not stand in the spreadsheet, and without them coredhcp gives no address.
+# These are guessed. Correct them, add pools and options, and take the "# " away.
+#
+# networks:
+#   - {name: net-192-0-2-0, subnet: 192.0.2.0/24, options: {routers: [192.0.2.1]}}
 
 devices:
   - name: CT 1 (Süd)
@@ -73,7 +80,7 @@ devices:
 		t.Errorf("warnings %q", warnings)
 	}
 	part, _, err := s.Site("")
-	if err != nil || string(part) != strings.TrimPrefix(want, "domain: imaging.example.org\n\n") {
+	if err != nil || string(part) != want[strings.Index(want, "devices:"):] {
 		t.Errorf("without a domain:\n%s\n%v", part, err)
 	}
 }
@@ -342,5 +349,72 @@ func TestDistinguishedNames(t *testing.T) {
 	}
 	if got := BaseDN("imaging.example.org."); got != "dc=imaging,dc=example,dc=org" {
 		t.Errorf("base %s", got)
+	}
+}
+
+// What is guessed of networks is right YAML once it is no comment, and says where devices are.
+func TestGuessedNetworks(t *testing.T) {
+	for _, test := range []struct{ name, sheet, want string }{
+		{"two", "Name,IP\nct1,198.51.100.7\nmr1,192.0.2.12\nus1,192.0.2.13\n", "[192.0.2.0/24 198.51.100.0/24]"},
+		{"none", "Name,MAC\nct1,00:00:5e:00:53:01\n", "[192.0.2.0/24]"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			sheet, _, err := ReadCSV("a.csv", []byte(test.sheet), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, _, err := sheet.Site("imaging.example.org")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, list, _ := strings.Cut(string(text), "#\n# networks:\n")
+			list, _, _ = strings.Cut(list, "\n\n")
+			got, _, err := site.Parse("site.yaml", []byte("domain: imaging.example.org\nnetworks:\n"+strings.ReplaceAll(list, "#", "")))
+			if err != nil {
+				t.Fatalf("%v\n%s", err, text)
+			}
+			var subnets []string
+			for _, n := range got.Networks {
+				subnets = append(subnets, n.Prefix.String())
+			}
+			if fmt.Sprint(subnets) != test.want {
+				t.Errorf("%v, expected %s", subnets, test.want)
+			}
+		})
+	}
+}
+
+// An address without anything to tell the device by is mostly one that is typed in there.
+func TestAddressAlone(t *testing.T) {
+	const message = `without a hardware address the device gets this one only if it asks by DHCP with its host name; ` +
+		`if it is typed in at the device, add a column "DHCP" with "no" (2 such devices)`
+	for _, test := range []struct{ name, sheet, want string }{
+		{"alone", "Name,IP\nct1,192.0.2.11\nmr1,192.0.2.12\n", `a.csv: row 2, column B ("IP"): ` + message},
+		{"some", "Name,MAC,IP\nct1,00:00:5e:00:53:01,192.0.2.11\nmr1,,192.0.2.12\nus1,n/a,192.0.2.13\nus2,,\n", `a.csv: row 3, column C ("IP"): ` + message},
+		{"said", "Name,IP,DHCP\nct1,192.0.2.11,no\nmr1,192.0.2.12,yes\n", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, into := range []bool{false, true} {
+				sheet, warnings, err := ReadCSV("a.csv", []byte(test.sheet), "")
+				if err != nil || len(warnings) > 0 {
+					t.Fatal(warnings, err)
+				}
+				if into {
+					_, _, warnings, err = sheet.Into("site.yaml", []byte("domain: imaging.example.org\n"))
+				} else {
+					_, warnings, err = sheet.Site("imaging.example.org")
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got string
+				for _, w := range warnings {
+					got += w.String()
+				}
+				if got != test.want {
+					t.Errorf("into %v: %q, expected %q", into, got, test.want)
+				}
+			}
+		})
 	}
 }

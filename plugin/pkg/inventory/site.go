@@ -3,6 +3,7 @@ package inventory
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -14,15 +15,17 @@ import (
 // anyDomain stands for the domain where nobody told it.
 const anyDomain = "site.invalid"
 
-// Site returns a site file with the sheet's devices and no networks; where domain is "" it is only the part below "devices:". It is such
+// Site returns a site file with the sheet's devices, and what its networks may be as a comment, since no sheet has them; where domain is ""
+// it is only the part below "devices:". It is such
 // that site.Parse finds no error in the file. The warnings come beside it; the error is of type Errors.
 func (s *Sheet) Site(domain string) ([]byte, []Problem, error) {
-	head := "domain: " + domain + "\n\n"
+	head := "domain: " + domain + "\n\n" + s.networks()
 	if domain == "" {
 		head = "domain: " + anyDomain + "\n\n"
 	}
 	s.warnings = nil
 	s.hostnames()
+	s.unrecognised(nil)
 	body, w := s.render(strings.Count(head, "\n")+2, "  ")
 	body = "devices:\n" + body
 	_, found := s.judge("", []byte(head+body), w)
@@ -33,6 +36,55 @@ func (s *Sheet) Site(domain string) ([]byte, []Problem, error) {
 		return []byte(body), s.sorted(s.warnings), nil
 	}
 	return []byte(head + body), s.sorted(s.warnings), nil
+}
+
+// networks is a comment that names a /24 for the addresses of the devices, to be corrected by hand.
+func (s *Sheet) networks() string {
+	var subnets []netip.Prefix
+	for _, d := range s.devices {
+		for _, v := range d.fields["address"].values {
+			a, err := netip.ParseAddr(v)
+			if p := netip.PrefixFrom(a, 24).Masked(); err == nil && a.Is4() && !slices.Contains(subnets, p) {
+				subnets = append(subnets, p)
+			}
+		}
+	}
+	if len(subnets) == 0 {
+		subnets = append(subnets, netip.MustParsePrefix("192.0.2.0/24"))
+	}
+	slices.SortFunc(subnets, netip.Prefix.Compare)
+	var b strings.Builder
+	b.WriteString("# The networks do not stand in the spreadsheet, and without them coredhcp gives no address.\n" +
+		"# These are guessed. Correct them, add pools and options, and take the \"# \" away.\n#\n# networks:\n")
+	for _, p := range subnets {
+		first := p.Addr().Next()
+		fmt.Fprintf(&b, "#   - {name: net-%s, subnet: %s, options: {routers: [%s]}}\n", strings.ReplaceAll(p.Addr().String(), ".", "-"), p, first)
+	}
+	return b.String() + "\n"
+}
+
+// unrecognised warns of devices that have an address and nothing that tells them from others but their host name: mostly it is typed in
+// at the device.
+func (s *Sheet) unrecognised(leaveOut []*device) {
+	var at place
+	count := 0
+	for _, d := range s.devices {
+		known := slices.ContainsFunc([]string{"dhcp", "hardware-address", "client-identifier", "circuit-id", "remote-id"}, func(c string) bool {
+			_, found := d.fields[c]
+			return found
+		})
+		address, found := d.fields["address"]
+		if known || !found || slices.Contains(leaveOut, d) {
+			continue
+		}
+		if count++; count == 1 {
+			at = address.at
+		}
+	}
+	if count > 0 {
+		s.warn(at, "without a hardware address the device gets this one only if it asks by DHCP with its host name; "+
+			"if it is typed in at the device, add a column \"DHCP\" with \"no\" (%d such devices)", count)
+	}
 }
 
 // render writes the devices, as lines that begin at the given one.
@@ -131,6 +183,7 @@ func (s *Sheet) Into(file string, text []byte) ([]byte, Merge, []Problem, error)
 		return nil, Merge{}, nil, err
 	}
 	s.warnings = nil
+	s.unrecognised(there)
 	body, w = s.render(at.line+strings.Count(at.head, "\n"), at.dash, there...)
 	body = at.head + body + at.tail
 	if at.crlf {
