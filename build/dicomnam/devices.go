@@ -65,7 +65,8 @@ func devicesCommand() *cobra.Command {
   static         it does not speak DHCP (dhcp: false), so no lease tells of it
   gone           it had a lease, which has ended
   never-seen     it never had one
-  wrong-address  it has another address than the site file gives it
+  wrong-address  it has another address than the site file gives it, and its DICOM
+                 services are not published (but with publish: always)
   wrong-name     it has another name, or DNS does not show what it should
 
 and a client with a lease that is no device of the site file is
@@ -110,6 +111,7 @@ func (x *deviceReport) run(cmd *cobra.Command, path string) error {
 		return err
 	}
 	held := map[*site.Device][]control.Lease{}
+	byAddress := map[netip.Addr]control.Lease{}
 	var list []deviceFound
 	var strangers []deviceFound
 	err = x.explain(control.Call(cmd.Context(), x.path, control.Leases, control.Filter{}, func(item json.RawMessage) error {
@@ -117,6 +119,7 @@ func (x *deviceReport) run(cmd *cobra.Command, path string) error {
 		if err := json.Unmarshal(item, &l); err != nil {
 			return fmt.Errorf("control socket %s: item of the answer: %w", x.path, err)
 		}
+		byAddress[l.Address] = l
 		d := deviceOf(s, &l)
 		switch {
 		case d != nil:
@@ -130,7 +133,7 @@ func (x *deviceReport) run(cmd *cobra.Command, path string) error {
 		return err
 	}
 	for i := range s.Devices {
-		list = append(list, judgeDevice(s, &s.Devices[i], held[&s.Devices[i]]))
+		list = append(list, judgeDevice(s, &s.Devices[i], held[&s.Devices[i]], byAddress))
 	}
 	if x.name != nil {
 		if err := x.name.compare(cmd.Context(), s, list); err != nil {
@@ -153,8 +156,8 @@ func deviceOf(s *site.Site, l *control.Lease) *site.Device {
 	return s.DeviceByName(l.Device)
 }
 
-// judgeDevice says what the leases of a device tell of it.
-func judgeDevice(s *site.Site, d *site.Device, leases []control.Lease) deviceFound {
+// judgeDevice says what the leases of a device, and those of its address, tell of it.
+func judgeDevice(s *site.Site, d *site.Device, leases []control.Lease, byAddress map[netip.Addr]control.Lease) deviceFound {
 	f := deviceFound{Device: d.Name, Line: d.Line, Address: []netip.Addr{}}
 	var active []control.Lease
 	var last *control.Lease
@@ -163,7 +166,7 @@ func judgeDevice(s *site.Site, d *site.Device, leases []control.Lease) deviceFou
 		switch {
 		case l.State == control.Active:
 			active = append(active, *l)
-		case l.State != control.Declined && (last == nil || l.Expires != nil && last.Expires != nil && last.Expires.Before(*l.Expires)):
+		case l.State != control.Declined && l.State != control.Conflict && (last == nil || l.Expires != nil && last.Expires != nil && last.Expires.Before(*l.Expires)):
 			last = l
 		}
 	}
@@ -175,9 +178,15 @@ func judgeDevice(s *site.Site, d *site.Device, leases []control.Lease) deviceFou
 		return f
 	case last != nil:
 		f.State, f.Address, f.Client, f.Until = deviceGone, []netip.Addr{last.Address}, last.Client.String(), last.Expires
-		return f
 	default:
 		f.State = deviceNeverSeen
+	}
+	if len(active) == 0 {
+		for _, a := range d.Addresses {
+			if why := whoHas(byAddress, a); why != "" {
+				f.Detail = fmt.Sprintf("expected %s,%s", a, why)
+			}
+		}
 		return f
 	}
 	for _, l := range active {
@@ -185,11 +194,28 @@ func judgeDevice(s *site.Site, d *site.Device, leases []control.Lease) deviceFou
 		f.Name, f.Client, f.Until = cmp.Or(l.Name, f.Name), l.Client.String(), l.Expires
 		if want := fixedIn(s, d, l.Address); want.IsValid() && want != l.Address {
 			f.State, f.Detail = deviceWrongAddress, fmt.Sprintf("expected %s", want)
+			if why := whoHas(byAddress, want); why != "" {
+				f.Detail += "," + why
+			}
 		} else if l.Name != "" && l.Name != d.Hostname && f.State == devicePresent {
 			f.State, f.Detail = deviceWrongName, fmt.Sprintf("expected %s", d.Hostname)
 		}
 	}
 	return f
+}
+
+// whoHas says why an address of a device is not to be had; "" if it is, as far as leases tell.
+func whoHas(byAddress map[netip.Addr]control.Lease, a netip.Addr) string {
+	l, found := byAddress[a]
+	switch {
+	case !found:
+		return ""
+	case l.State == control.Active:
+		return fmt.Sprintf(" which %s has (dicomnam release, if that machine is gone)", l.Client)
+	case l.State == control.Declined || l.State == control.Conflict:
+		return fmt.Sprintf(" where another machine was found; it rests until %s (dicomnam unquarantine, once that is gone)", until(l.Expires))
+	}
+	return ""
 }
 
 // fixedIn is the fixed address that a device has in the network of an address; where that is in no network of the file, its first.
