@@ -201,6 +201,10 @@ func judgeDevice(s *site.Site, d *site.Device, leases []control.Lease, byAddress
 			f.State, f.Detail = deviceWrongName, fmt.Sprintf("expected %s", d.Hostname)
 		}
 	}
+	// In a network where it has no address of its own it may be a guest, but it is not found there.
+	if f.State != deviceWrongAddress && len(d.Addresses) > 0 && !slices.ContainsFunc(f.Address, func(a netip.Addr) bool { return slices.Contains(d.Addresses, a) }) {
+		f.State, f.Detail = deviceWrongAddress, fmt.Sprintf("expected %s", d.Addresses[0])
+	}
 	return f
 }
 
