@@ -40,6 +40,41 @@ var errorTests = []errorTest{
 		},
 	},
 	{
+		name: "keys by other words, and one level too high",
+		file: `domain: example.org
+dns: 192.0.2.2
+devices:
+- name: ct1
+  IP_address: 192.0.2.11
+  mac: 00:00:5e:00:53:01
+  ae-title: CT1
+  applications: [{aet: CT1, ae-title: CT1, port: 104}]
+networks:
+- {name: a, subnet: 192.0.2.0/24, gateway: 192.0.2.1}
+`,
+		want: []string{
+			`2:1: unknown key "dns"; did you mean "options"?`,
+			`5:3: unknown key "IP_address"; did you mean "address"?`,
+			`6:3: unknown key "mac"; did you mean "hardware-address"?`,
+			`7:3: unknown key "ae-title"; did you mean "applications"?`,
+			`8:19: unknown key "aet"; did you mean "ae-title"?`,
+			`10:35: unknown key "gateway"; did you mean "options"?`,
+		},
+	},
+	{
+		name: "an address for a name",
+		file: `domain: example.org
+name-servers: [{host: 192.0.2.2}]
+devices: [{name: ct1, hostname: 192.0.2.11}]
+services: [{name: ldap, protocol: tcp, host: 192.0.2.5, port: 389}]
+`,
+		want: []string{
+			`2:23: host: found "192.0.2.2", expected a host name of letters, digits and hyphens such as ct1`,
+			`3:33: hostname: found "192.0.2.11", expected a host name of letters, digits and hyphens such as ct1`,
+			`4:46: host: found "192.0.2.5", expected a host name of letters, digits and hyphens such as ct1 or ntp.example.org`,
+		},
+	},
+	{
 		name: "no-break space",
 		file: "domain: example.org\ndevices:\n- name: ct1\n  type:\u00a0CT\n  dhcp: true\n",
 		want: []string{

@@ -40,6 +40,7 @@ func Load(path string) (*Site, []Problem, error) {
 // Parse parses data, the content of a site file; file is the name that problems carry. It returns what Load returns.
 func Parse(file string, data []byte) (*Site, []Problem, error) {
 	p := &parser{file: file, site: &Site{File: file, index: index{options: &mergedOptions{merged: make(map[optionsKey]*Options)}}}}
+	p.Synonyms = synonyms
 	p.Report = func(line, column int, message string) {
 		p.errors.add(Problem{file, Position{line, column}, message})
 		p.Terse = len(p.errors.list) >= maxProblems
@@ -79,6 +80,17 @@ func (p *parser) errorAt(at Position, format string, args ...any) {
 func position(n *yaml.Node) Position { return Position{n.Line, n.Column} }
 
 var siteKeys = []string{"domain", "name-servers", "contact", "ttl", "options", "classes", "networks", "devices", "services"}
+
+// synonyms are what people call keys, and keys that stand one level deeper.
+var synonyms = map[string][]string{
+	"ip": {"address"}, "ip-address": {"address"}, "fixed-address": {"address"},
+	"mac": {"hardware-address"}, "mac-address": {"hardware-address"}, "ethernet": {"hardware-address"},
+	"aet": {"ae-title", "applications"}, "ae": {"ae-title", "applications"}, "ae-title": {"applications"}, "port": {"applications"},
+	"modality": {"type"}, "vendor": {"manufacturer"}, "serial": {"serial-number"}, "room": {"location"}, "comment": {"description"},
+	"host": {"hostname", "name-servers"}, "range": {"pools"}, "network": {"subnet"}, "vlan": {"interface"},
+	"router": {"options"}, "routers": {"options"}, "gateway": {"options"}, "dns": {"options"}, "ntp": {"options"}, "mtu": {"options"},
+	"domain-name-servers": {"options"}, "ntp-servers": {"options"}, "time-zone": {"options"},
+}
 
 // root reads the whole file. The order is that of dependency and not of the file: names are relative to the domain, addresses are
 // checked against the networks.

@@ -68,7 +68,7 @@ func (p *parser) hostname(n *yaml.Node, key string) string {
 		return ""
 	}
 	name, ok := canonicalName(v)
-	if !ok {
+	if !ok || strings.Contains(v, ".") && allDigits(lastLabel(name)) { // an address, to which no name refers
 		p.Expected(n, key, expectedHost)
 		return ""
 	}
@@ -85,6 +85,9 @@ func (p *parser) hostname(n *yaml.Node, key string) string {
 	if len(full) > maxName+1 {
 		p.Errorf(n, "%s: found %s, which is longer than %d characters with the domain %s", key, strictyaml.Quote(v), maxName, show(domain))
 		return ""
+	}
+	if strings.Count(name, ".") > 2 {
+		p.warn(n, "%s: %s means %s; if it is complete, end it in a dot", key, strictyaml.Quote(v), show(full))
 	}
 	return full
 }
@@ -104,8 +107,9 @@ func (p *parser) anyHost(n *yaml.Node, key string) string {
 		return ""
 	}
 	name, ok := completeName(v, p.site.Domain)
-	if !ok {
+	if !ok || allDigits(lastLabel(name)) {
 		p.Expected(n, key, expectedHost+" or ntp.example.org")
+		return ""
 	}
 	return name
 }

@@ -303,6 +303,8 @@ func TestLikelyMistakes(t *testing.T) {
 		{"address of a name server", "domain: example.org\nname-servers: [{host: ns1, address: 192.0.2.2}]\n" + radiology + "devices:\n- {name: ct1, address: 192.0.2.2}\n",
 			`site.yaml:6:24: address: 192.0.2.2 is that of the name server ns1.example.org, and is given to device "ct1"`},
 		{"the name server itself", "domain: example.org\nname-servers: [{host: ns1, address: 192.0.2.2}]\n" + radiology + "devices:\n- {name: ns1, address: 192.0.2.2}\n", ""},
+		{"host name of another domain", "domain: example.org\ndevices:\n- {name: ct1, hostname: ct1.example.com}\n- {name: ct2, hostname: ct2.west}\n",
+			`site.yaml:3:25: hostname: "ct1.example.com" means ct1.example.com.example.org; if it is complete, end it in a dot`},
 		{"host of a service, misspelt", "domain: example.org\ndevices:\n- {name: ldap}\nservices:\n- {name: ldap, protocol: tcp, host: ldpa, port: 389}\n",
 			`site.yaml:5:3: service "ldap": no device of this file is ldpa.example.org; did you mean "ldap"?`},
 		{"host of a service that stands nowhere", "domain: example.org\nservices:\n- {name: ldap, protocol: tcp, host: ldap, port: 389}\n- {name: ntp, protocol: udp, host: time.example.com, port: 123}\n", ""},

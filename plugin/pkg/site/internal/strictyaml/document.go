@@ -27,6 +27,8 @@ type Reader struct {
 	Report func(line, column int, message string)
 	// Terse switches off what costs more than the check itself: suggestions. A file with thousands of errors needs none.
 	Terse bool
+	// Synonyms are the keys that are meant by other words, the likeliest first, by word in lower case with hyphens.
+	Synonyms map[string][]string
 }
 
 // Errorf reports a problem at n.

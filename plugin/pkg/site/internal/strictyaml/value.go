@@ -145,7 +145,14 @@ func keyLines(n *yaml.Node, keys []string) []int {
 }
 
 func (r *Reader) unknownKey(key *yaml.Node, what string, keys []string) {
-	if near := r.Nearest(key.Value, keys); near != "" {
+	near := r.Nearest(key.Value, keys)
+	if near == "" {
+		meant := r.Synonyms[strings.ReplaceAll(strings.ToLower(key.Value), "_", "-")]
+		if at := slices.IndexFunc(meant, func(k string) bool { return slices.Contains(keys, k) }); at >= 0 {
+			near = meant[at]
+		}
+	}
+	if near != "" {
 		r.Errorf(key, "unknown key %s; did you mean %q?", Describe(key), near)
 		return
 	}
