@@ -73,7 +73,7 @@ then: their addresses count as free, while their clients use them until these le
 end or are refused. So restore the newest backup, and only if the database is lost.`,
 		Example: "  dicomnam backup /var/lib/dicomnam/backup-$(date +%F)",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+			if err := oneArg(cmd, args); err != nil {
 				return err
 			}
 			if !filepath.IsAbs(args[0]) {

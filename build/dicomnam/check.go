@@ -31,7 +31,7 @@ server is that of a device. Of dicom, leases, ntp and ddns what they do not take
 told too; what else stands there is for the servers to judge.`,
 		Example: "  dicomnam check site.yaml\n" +
 			"  dicomnam check /etc/dicomnam/site.yaml --config /etc/dicomnam/config.yml --corefile /etc/dicomnam/Corefile",
-		Args: cobra.ExactArgs(1),
+		Args: oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, warnings, err := site.Load(args[0])
 			var f findings

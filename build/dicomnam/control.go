@@ -95,7 +95,7 @@ func (s *server) explain(err error) error {
 // addressArg is the one argument of a command, an IP address. It accepts what
 // [netip.ParseAddr] does but an address with a zone.
 func addressArg(cmd *cobra.Command, args []string) error {
-	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+	if err := oneArg(cmd, args); err != nil {
 		return err
 	}
 	if a, err := netip.ParseAddr(args[0]); err != nil || a.Zone() != "" {

@@ -79,7 +79,7 @@ DETAIL says what is wrong, with "_" for each blank.
 			"  dicomnam devices site.yaml --state never-seen,gone\n" +
 			"  dicomnam devices site.yaml --json | jq -r 'select(.state == \"unknown\") | .client'",
 		Args: func(cmd *cobra.Command, args []string) error {
-			return errors.Join(cobra.ExactArgs(1)(cmd, args), x.check())
+			return errors.Join(oneArg(cmd, args), x.check())
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return x.run(cmd, args[0]) },
 	}

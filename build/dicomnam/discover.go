@@ -48,7 +48,7 @@ DNS, or a name server failed; 2 when the command line was wrong.
 			"  dicomnam discover imaging.example.org --server 192.0.2.2 --echo\n" +
 			"  dicomnam discover imaging.example.org --json | jq -r 'select(.tls) | .host'",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+			if err := oneArg(cmd, args); err != nil {
 				return err
 			}
 			return o.check(args[0])

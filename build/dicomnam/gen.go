@@ -14,7 +14,7 @@ func genCommand() *cobra.Command {
 		Use:    "gen DIR",
 		Short:  "Write a man page of each command into a directory",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Args:   oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return fmt.Errorf("writing the man pages: %w", err)

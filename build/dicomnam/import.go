@@ -56,7 +56,7 @@ that coredhcp runs as.`,
 			"  dicomnam import new-devices.csv --into /etc/dicomnam/site.yaml\n" +
 			"  dicomnam import /var/lib/kea/kea-leases4.csv --leases kea --site /etc/dicomnam/site.yaml --database /var/lib/dicomnam/leases",
 		Args: withFlags(func(cmd *cobra.Command, args []string) error {
-			return errors.Join(cobra.ExactArgs(1)(cmd, args), x.usage(), x.leases.usage())
+			return errors.Join(oneArg(cmd, args), x.usage(), x.leases.usage())
 		}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if x.leases.format != "" {

@@ -19,7 +19,7 @@ func keygenCommand() *cobra.Command {
 ddns and nsupdate -k read. With --output the file is made with mode 0640, since
 two services read it; a file that exists is left as it is.`,
 		Example: "  dicomnam keygen dhcp.imaging.example.org. --output /etc/dicomnam/tsig.keys",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := tsigkey.Generate(args[0])
 			if err != nil {

@@ -41,7 +41,7 @@ again.
 ` + aboutOutput,
 		Example: "  dicomnam leases --network radiology --state active\n" +
 			"  dicomnam leases --json | jq -r 'select(.published) | .name'",
-		Args: cobra.NoArgs,
+		Args: noArg,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return ask(cmd, &s, control.Leases, filter, newLeaseTable)
 		},

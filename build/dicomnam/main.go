@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -41,6 +43,26 @@ func execute(ctx context.Context, cmd *cobra.Command) int {
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%v\nrun '%s --help' for usage\n", err, called.CommandPath())
 	return exitUsage
+}
+
+// oneArg wants the one argument that the usage of a command names.
+func oneArg(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		return nil
+	}
+	found := "none"
+	if len(args) > 1 {
+		found = strconv.Itoa(len(args)) + " arguments: " + strings.Join(args, " ")
+	}
+	return fmt.Errorf("expected one %s, found %s", strings.Fields(cmd.Use)[1], found)
+}
+
+// noArg wants none.
+func noArg(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("expected no argument, found %q", args[0])
+	}
+	return nil
 }
 
 func root() *cobra.Command {

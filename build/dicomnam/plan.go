@@ -43,7 +43,7 @@ Where no control socket is at the default path, leases are left out.
 ` + aboutJSON,
 		Example: "  dicomnam plan site.yaml.new\n" +
 			"  dicomnam plan new.yaml --site old.yaml --json | jq -r 'select(.refused) | .lease.address'",
-		Args: cobra.ExactArgs(1),
+		Args: oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			before, _, err := site.Load(old)
 			if err != nil {

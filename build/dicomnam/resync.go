@@ -27,7 +27,7 @@ certain to happen, also if coredhcp ends meanwhile. Names that are right already
 stay as they are, and names are removed only where the client's DHCID record stands
 beside them. 'dicomnam leases' shows what is still waiting.`,
 		Example: "  dicomnam resync\n  dicomnam resync --network radiology",
-		Args:    cobra.NoArgs,
+		Args:    noArg,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return ask(cmd, &s, control.Resync, n, func(w io.Writer) printer[control.Resynced] {
 				return line[control.Resynced](func(r control.Resynced) error {

@@ -25,7 +25,7 @@ A reason has "_" for each blank.
 ` + aboutOutput,
 		Example: "  dicomnam time\n" +
 			"  dicomnam time --json | jq -r 'select(.verdict == \"bad\") | .server + \": \" + .reason'",
-		Args: cobra.NoArgs,
+		Args: noArg,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return ask(cmd, &s, control.Time, nil, newTimeTable)
 		},
