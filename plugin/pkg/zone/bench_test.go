@@ -2,6 +2,7 @@ package zone_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync/atomic"
@@ -146,5 +147,41 @@ func BenchmarkLookup(b *testing.B) {
 				z.Snapshot().Lookup(qs[i%names], tt.typ)
 			}
 		})
+	}
+}
+
+// BenchmarkOpen reads a million records: of hosts, and of services.
+func BenchmarkOpen(b *testing.B) {
+	const names = 200_000
+	dir := filepath.Join(b.TempDir(), "zones")
+	load := func(seed func() ([]dns.RR, error)) {
+		s := open(b, dir, zone.Options{})
+		z, err := s.Zone(origin, seed)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if n := z.Snapshot().Len(); n < 5*names {
+			b.Fatalf("zone has %d records", n)
+		}
+		closeStore(b, s)
+	}
+	load(func() ([]dns.RR, error) {
+		seed := rrs(b, base...)
+		for i := range names {
+			host, instance := fmt.Sprintf("h%d.example.org.", i), fmt.Sprintf("CT%d._dicom._tcp.example.org.", i)
+			h := func(name string, t uint16) dns.RR_Header {
+				return dns.RR_Header{Name: name, Rrtype: t, Class: dns.ClassINET, Ttl: 300}
+			}
+			seed = append(seed,
+				&dns.A{Hdr: h(host, dns.TypeA), A: []byte{192, 0, 2, byte(i)}},
+				&dns.DHCID{Hdr: h(host, dns.TypeDHCID), Digest: "AAIBY2/AuCccgoJbsaxcQc9TUapptP69lOjxfNuVAA2kjEA="},
+				&dns.PTR{Hdr: h(fmt.Sprintf("%d.example.org.", i), dns.TypePTR), Ptr: host},
+				&dns.SRV{Hdr: h(instance, dns.TypeSRV), Port: 104, Target: host},
+				&dns.TXT{Hdr: h(instance, dns.TypeTXT), Txt: []string{fmt.Sprintf("AET=CT%d", i), "PrimaryDeviceType=CT"}})
+		}
+		return seed, nil
+	})
+	for b.Loop() {
+		load(func() ([]dns.RR, error) { return nil, errors.New("the zone is not there") })
 	}
 }

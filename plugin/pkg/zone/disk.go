@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -146,7 +147,7 @@ func encodeHead(dst []byte, soa dns.RR, site bool, records uint64, p *packer) ([
 type stored struct {
 	key  string
 	name string // "": lower case, as the key says
-	rr   dns.RR // its owner name is not filled in
+	rr   dns.RR // its owner name is to be filled in
 	site bool
 }
 
@@ -155,6 +156,9 @@ func (a *apex) cutOwner(b []byte, key string) (name string, rest []byte, err err
 	name, n, err := dns.UnpackDomainName(b, 0)
 	if err != nil {
 		return "", nil, corrupt("owner name %x: %v", b, err)
+	}
+	if n != nameLength(b) {
+		return "", nil, corrupt("owner name %x is compressed", b)
 	}
 	if k, ok := a.keyOf(name); !ok || k != key {
 		return "", nil, corrupt("owner name %q does not belong to its key", name)
@@ -165,7 +169,10 @@ func (a *apex) cutOwner(b []byte, key string) (name string, rest []byte, err err
 	return name, b[n:], nil
 }
 
-func unpackData(t uint16, ttl uint32, data []byte) (dns.RR, error) {
+// unpack reads stored record data, which is what packing it again gives: in damaged data, the DNS library takes fields that
+// are not there as 0 or empty, follows compression that was never written, and skips what it does not keep. The owner name is
+// to be filled in.
+func (p *packer) unpack(t uint16, ttl uint32, data []byte) (dns.RR, error) {
 	switch {
 	case metaType(t) || !Supported(t):
 		return nil, corrupt("record of type %s", typeName(t))
@@ -176,7 +183,7 @@ func unpackData(t uint16, ttl uint32, data []byte) (dns.RR, error) {
 	case ttl > maxTTL:
 		return nil, corrupt("TTL %d", ttl)
 	}
-	h := dns.RR_Header{Rrtype: t, Class: dns.ClassINET, Ttl: ttl, Rdlength: uint16(len(data))}
+	h := dns.RR_Header{Name: ".", Rrtype: t, Class: dns.ClassINET, Ttl: ttl, Rdlength: uint16(len(data))}
 	rr, n, err := dns.UnpackRRWithHeader(h, data, 0)
 	if err != nil {
 		return nil, corrupt("%s record data %.200x: %v", typeName(t), data, err)
@@ -184,11 +191,19 @@ func unpackData(t uint16, ttl uint32, data []byte) (dns.RR, error) {
 	if n != len(data) {
 		return nil, corrupt("%s record data has %d octets too many", typeName(t), len(data)-n)
 	}
-	return exact(rr), nil
+	rr = exact(rr)
+	switch t {
+	case dns.TypeA, dns.TypeAAAA, dns.TypeTXT, dns.TypeDHCID: // most records of most zones, and nothing of theirs gets lost
+		return rr, nil
+	}
+	if again, err := p.data(rr); err != nil || !bytes.Equal(again, data) {
+		return nil, corrupt("%s record data %.200x would be written in another way", typeName(t), data)
+	}
+	return rr, nil
 }
 
 // decodeRecord reads an r. rest is its key without the r and the zone's number.
-func (a *apex) decodeRecord(rest, value []byte) (stored, error) {
+func (a *apex) decodeRecord(rest, value []byte, p *packer) (stored, error) {
 	end := 0
 	for end < len(rest) && rest[end] != keyEnd { // label by label to the empty one
 		i := slices.Index(rest[end:], keyEnd)
@@ -210,7 +225,7 @@ func (a *apex) decodeRecord(rest, value []byte) (stored, error) {
 		return stored{}, corrupt("SOA record among the others")
 	}
 	var err error
-	if s.rr, err = unpackData(t, binary.BigEndian.Uint32(value[1:]), rest[end+3:]); err != nil {
+	if s.rr, err = p.unpack(t, binary.BigEndian.Uint32(value[1:]), rest[end+3:]); err != nil {
 		return stored{}, err
 	}
 	value = value[5:]
@@ -226,7 +241,7 @@ func (a *apex) decodeRecord(rest, value []byte) (stored, error) {
 }
 
 // decodeHead reads an h.
-func (a *apex) decodeHead(value []byte) (s stored, records uint64, err error) {
+func (a *apex) decodeHead(value []byte, p *packer) (s stored, records uint64, err error) {
 	if len(value) < 13 || value[0]&^(flagSite|flagOwner) != 0 {
 		return stored{}, 0, corrupt("zone head %.200x", value)
 	}
@@ -240,7 +255,7 @@ func (a *apex) decodeHead(value []byte) (s stored, records uint64, err error) {
 			return stored{}, 0, err
 		}
 	}
-	if s.rr, err = unpackData(dns.TypeSOA, ttl, value); err != nil {
+	if s.rr, err = p.unpack(dns.TypeSOA, ttl, value); err != nil {
 		return stored{}, 0, err
 	}
 	if soa, ok := s.rr.(*dns.SOA); !ok || soa.Serial == 0 {
@@ -312,7 +327,7 @@ func (l *loader) finish() {
 }
 
 // loadZone reads a zone.
-func loadZone(db pebble.Reader, a *apex, id uint32) (state, error) {
+func loadZone(db pebble.Reader, a *apex, id uint32, p *packer) (state, error) {
 	l := loader{apex: a, state: newState()}
 	value, closer, err := db.Get(idKey(keyHead, id))
 	if err != nil {
@@ -321,7 +336,7 @@ func loadZone(db pebble.Reader, a *apex, id uint32) (state, error) {
 		}
 		return state{}, err
 	}
-	head, records, err := a.decodeHead(value)
+	head, records, err := a.decodeHead(value, p)
 	if cerr := closer.Close(); err == nil {
 		err = cerr
 	}
@@ -338,7 +353,7 @@ func loadZone(db pebble.Reader, a *apex, id uint32) (state, error) {
 	}
 	for it.First(); it.Valid() && err == nil; it.Next() {
 		var s stored
-		if s, err = a.decodeRecord(it.Key()[len(prefix):], it.Value()); err == nil {
+		if s, err = a.decodeRecord(it.Key()[len(prefix):], it.Value(), p); err == nil {
 			err = l.add(s)
 		}
 	}

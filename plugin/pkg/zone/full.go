@@ -59,7 +59,7 @@ func (s *Store) readZone(a *apex) (id uint32, st state, err error) {
 		err = errors.New("zone is not there")
 	}
 	if err == nil {
-		st, err = loadZone(db, a, id)
+		st, err = loadZone(db, a, id, &s.pack)
 	}
 	if err == nil {
 		err = loadJournal(db, a, id, &st, &s.pack)

@@ -104,13 +104,27 @@ func FuzzDecode(f *testing.F) {
 		}
 		f.Add(appendRecordKey(nil, 1, key, rr.Header().Rrtype, data)[5:], value)
 	}
+	for typ, data := range samples(f) {
+		f.Add(appendRecordKey(nil, 1, "", typ, data)[5:], make([]byte, 1+4))
+	}
+	const value = "\x00\x00\x00\x00\x05"
+	for _, found := range [][2]string{
+		{"\x00\x00\x37" + "00", value},                                    // HIP without a key
+		{"\x00\x01\x01" + "0", value},                                     // CAA without a tag
+		{"\x00\x00\x21" + "\x00\x00\x00\x00\x00\x00" + "\xc0\x00", value}, // SRV whose target points to its priority
+		// an owner name whose last label holds the zone's name, and points there
+		{"a\x07example\x03org\x01\x01\x00" + "\x00\x00\x01" + "\xc0\x00\x02\x01", "\x02" + value[1:] + "\x0eA\x07example\x03org\x00" + "\xc0\x02"},
+	} {
+		f.Add([]byte(found[0]), []byte(found[1]))
+	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
-		if s, records, err := a.decodeHead(value); err == nil {
+		var p packer
+		if s, records, err := a.decodeHead(value, &p); err == nil {
 			if soa, ok := s.rr.(*dns.SOA); !ok || soa.Serial == 0 || records == 0 && len(value) < 13 {
 				t.Fatalf("head %x", value)
 			}
 		}
-		s, err := a.decodeRecord(key, value)
+		s, err := a.decodeRecord(key, value, &p)
 		if err != nil {
 			return
 		}
@@ -119,7 +133,6 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		l.finish()
-		var p packer
 		data, err := p.data(s.rr)
 		if err != nil {
 			t.Fatalf("decoded %v from %x, and it cannot be packed: %v", s.rr, key, err)

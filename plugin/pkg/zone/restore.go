@@ -143,7 +143,7 @@ func raiseHead(db pebble.Reader, a *apex, id uint32, begun, now time.Time, p *pa
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, closer.Close()) }()
-	old, records, err := a.decodeHead(value)
+	old, records, err := a.decodeHead(value, p)
 	if err != nil {
 		return nil, err
 	}

@@ -366,7 +366,7 @@ func (s *Store) openZone(a *apex, seed func() ([]dns.RR, error)) (*Zone, error) 
 	var st state
 	if found {
 		var err error
-		if st, err = loadZone(s.db, a, id); err == nil {
+		if st, err = loadZone(s.db, a, id, &s.pack); err == nil {
 			err = loadJournal(s.db, a, id, &st, &s.pack)
 		}
 		if err != nil {
