@@ -2,6 +2,7 @@ package zone
 
 import (
 	"context"
+	"encoding/hex"
 	"slices"
 	"testing"
 
@@ -30,6 +31,9 @@ func FuzzUpdate(f *testing.F) {
 	add(nil, []dns.RR{testRR(f, "example.org. 5 IN SOA a. b. 99 1 1 1 1"), testRR(f, "c.example.org. 5 IN NS d.example.org."), testRR(f, `d.example.org. 5 IN TYPE65280 \# 2 0102`)})
 	add(nil, []dns.RR{testRR(f, "e.example.org. 5 IN HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1"), testRR(f, "e.example.org. 5 IN APL 1:192.0.2.0/24"), testRR(f, "e.example.org. 5 IN LOC 1 2 3 N 1 2 3 E 4m 5m 6m 7m"),
 		testRR(f, "e.example.org. 5 IN NAPTR 1 2 \"u\" \"E2U\" \"!a!b!\" ."), testRR(f, "e.example.org. 5 IN CAA 0 issue \"ca\"")})
+	for typ, data := range samples(f) {
+		add(nil, []dns.RR{&dns.RFC3597{Hdr: dns.RR_Header{Name: testOrigin, Rrtype: typ, Class: dns.ClassINET, Ttl: 5}, Rdata: hex.EncodeToString(data)}})
+	}
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		m := new(dns.Msg)
 		if m.Unpack(wire) != nil {

@@ -416,6 +416,12 @@ func FuzzRevision(f *testing.F) {
 	addOne(f, z, "ct1.example.org. 6 IN A 192.0.2.2")
 	addOne(f, z, `\000.example.org. 6 IN TYPE65280 \# 2 0102`)
 	addOne(f, z, "ct1.example.org. 0 NONE A 192.0.2.1")
+	addOne(f, z, `isdn.example.org. 6 IN ISDN \# 2 0131`)
+	for typ, data := range samples(f) {
+		if typ != dns.TypeSOA {
+			addOne(f, z, fmt.Sprintf(`type%d.example.org. 6 IN TYPE%d \# %d %x`, typ, typ, len(data), data))
+		}
+	}
 	for _, r := range z.Snapshot().state.journal.revisions {
 		f.Add(r.value)
 	}
@@ -436,6 +442,7 @@ func FuzzRevision(f *testing.F) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				rr = exact(rr)
 				if i == 0 {
 					d.removed = append(d.removed, delta{rr: rr})
 				} else {
