@@ -177,10 +177,16 @@ func (m *Manager) follows(c *chain, b *binding) bool {
 
 // takesBack says whether a client that gets its lease b again gets back the name that went to a namesake: it moved. A
 // renewal alone does not take the name from another network interface, or two that are both in use would take it from
-// each other for ever. Caller holds mu.
+// each other for ever; but where both are on one wire, a device that goes on at its own address is found there, with its
+// services, and not where its other interface waits. Caller holds mu.
 func (m *Manager) takesBack(w *asker, b *binding) bool {
 	n := m.newest(b)
-	return n != nil && n.version > b.version && (!w.stays || n.client.key() == string(w.key) || w.sharesHardware(n.client))
+	if n == nil || n.version < b.version {
+		return false
+	}
+	at := m.conf.networkOf(b.addr)
+	own := m.conf.reserved[b.addr] != nil && m.conf.reserved[n.addr] == nil && at != nil && contains(at.wire, m.conf.networkOf(n.addr))
+	return !w.stays || n.client.key() == string(w.key) || w.sharesHardware(n.client) || own
 }
 
 // supersede has DNS show b, which has the highest version now, and none of its namesakes. Caller holds mu.

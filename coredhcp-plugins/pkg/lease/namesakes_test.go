@@ -172,6 +172,21 @@ func TestNamesakes(t *testing.T) {
 		f.release(two, addr("198.51.100.10"))
 		f.wantShown(d, ct1, "")
 	})
+	t.Run("two interfaces of one device on one wire", func(t *testing.T) {
+		f, d := open(t, testConfig()), fakeDNS{}
+		one, two := query(client(0xc1), link), query(client(0xc2), link)
+		f.get(one)
+		waits := f.get(two).Address
+		f.wantShown(d, ct1, waits.String()) // the first may have been unplugged
+		for range 2 {
+			f.request(renewing(one, addr("192.0.2.11"))) // and was not
+			f.wantShown(d, ct1, "192.0.2.11")
+			f.request(renewing(two, waits))
+			f.wantShown(d, ct1, "192.0.2.11")
+		}
+		f.release(one, addr("192.0.2.11"))
+		f.wantShown(d, ct1, waits.String())
+	})
 }
 
 // TestSupersededPointer has leases give their name to another address. Theirs loses the pointer with the name, and gets both
