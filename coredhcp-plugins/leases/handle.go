@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -238,28 +239,39 @@ func (l *Leases) grant(t *transaction, a lease.Answer) server.Verdict {
 func (l *Leases) tell(t *transaction, a *lease.Answer, network *site.Network) {
 	if a.Kind == lease.Offer {
 		l.metrics.answered(t.label, "offer", "offered")
-		l.line(slog.LevelDebug, l.log.Debug, "offered", a, network.Name)
+		l.line(slog.LevelDebug, l.log.Debug, "offered", a, network.Name, "")
 		return
+	}
+	asked := t.query.Hostname
+	if label, _, _ := strings.Cut(a.Lease.Name, "."); label == asked {
+		asked = ""
 	}
 	label, given, name, renewed := t.label, *a, network.Name, a.Lease.Start.Before(t.began)
 	l.settled(t, func() {
 		if renewed {
 			l.metrics.answered(label, "ack", "renewed")
-			l.line(slog.LevelDebug, l.log.Debug, "renewed", &given, name)
+			l.line(slog.LevelDebug, l.log.Debug, "renewed", &given, name, "")
 			return
 		}
 		l.metrics.answered(label, "ack", "new")
 		write := func(msg string, args ...any) { l.lines.leased.Log(l.log.Info, msg, args...) }
-		l.line(slog.LevelInfo, write, "leased", &given, name)
+		l.line(slog.LevelInfo, write, "leased", &given, name, asked)
 	})
 }
 
-// line logs what a client was told of an address of a network.
-func (l *Leases) line(level slog.Level, write func(msg string, args ...any), msg string, a *lease.Answer, network string) {
-	if l.log.Enabled(context.Background(), level) {
-		write(msg, "address", a.Lease.Address, "client", a.Lease.Client, "network", network,
-			"device", a.Lease.Device, "name", a.Lease.Name, "for", duration(a.Duration))
+// line logs what a client was told of an address of a network; asked is the host name that it wanted and did not get, "" if none.
+func (l *Leases) line(level slog.Level, write func(msg string, args ...any), msg string, a *lease.Answer, network, asked string) {
+	if !l.log.Enabled(context.Background(), level) {
+		return
 	}
+	args := []any{
+		"address", a.Lease.Address, "client", a.Lease.Client, "network", network,
+		"device", a.Lease.Device, "name", a.Lease.Name, "for", duration(a.Duration),
+	}
+	if asked != "" {
+		args = append(args, "asked", asked)
+	}
+	write(msg, args...)
 }
 
 // duration is a lease time as a log line shows it.

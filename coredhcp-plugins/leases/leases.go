@@ -169,4 +169,11 @@ func (l *Leases) Close() error {
 }
 
 // Reload gives leases by the site file as it is now.
-func (l *Leases) Reload() error { return l.manager.Reload(config(l.site.Current(), l.bounds)) }
+func (l *Leases) Reload() error {
+	s := l.site.Current()
+	if err := l.manager.Reload(config(s, l.bounds)); err != nil {
+		return err
+	}
+	l.log.Info("leases are given by the site file as it is now", "file", s.File, "networks", len(s.Networks), "devices", len(s.Devices))
+	return nil
+}

@@ -2,6 +2,7 @@ package leases
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"path/filepath"
@@ -152,6 +153,33 @@ func TestLinesTellWhere(t *testing.T) {
 		if !strings.HasPrefix(got[i], want[i]) {
 			t.Errorf("line %s\nwant %s", got[i], want[i])
 		}
+	}
+}
+
+// TestLineOfName has a machine call itself by the name of a device whose hardware address it does not have: mostly that
+// is mistyped in the site file.
+func TestLineOfName(t *testing.T) {
+	w := newWire(t, pluginLines(t, statesSite, "")...)
+	j := record(t, logrus.InfoLevel)
+	w.client(0x77, hostName("CT1")).gets()
+	w.client(0x78, hostName("ws7")).gets()
+	got := j.take()
+	if len(got) != 2 || !strings.Contains(got[0], " asked=ct1 ") || strings.Contains(got[1], "asked=") {
+		t.Errorf("lines %q", got)
+	}
+}
+
+// TestLineOfReload sees which site file leases are given by.
+func TestLineOfReload(t *testing.T) {
+	l := start(t, filepath.Join(t.TempDir(), "leases"))
+	j := record(t, logrus.InfoLevel)
+	if err := l.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	s := l.site.Current()
+	want := fmt.Sprintf(`"leases are given by the site file as it is now" devices=%d file="?%s"? networks=%d`, len(s.Devices), regexp.QuoteMeta(s.File), len(s.Networks))
+	if got := j.take(); len(got) != 1 || !regexp.MustCompile(want).MatchString(got[0]) {
+		t.Errorf("lines %q, want %s", got, want)
 	}
 }
 
