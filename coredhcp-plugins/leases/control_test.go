@@ -380,6 +380,12 @@ func TestControlPlan(t *testing.T) {
 	if rest != (control.Fate{Kept: 1}) {
 		t.Errorf("the rest is %+v, want one that is kept, %s", rest, kept)
 	}
+	// Another network card of the device: what the old one holds is not its any more.
+	file = writeSite(t, strings.Replace(siteFile, "00:00:5e:00:53:01", "00:00:5e:00:53:77", 1))
+	fates, err = call[control.Fate](t, path, control.Plan, control.SiteFile{Path: file})
+	if want := `the client is not device "ct1" any more, whose address this is`; err != nil || len(fates) == 0 || fates[0].Lease.Address != device || fates[0].Refused != want {
+		t.Errorf("fates %+v, %v, want %s", fates, err, want)
+	}
 	if l.site.Current().DeviceByName("ct1") == nil {
 		t.Error("the server has taken up the file")
 	}

@@ -59,10 +59,13 @@ func (m *Manager) whyRefused(x *index, l *Lease, r *Reservation) string {
 		return "the address is in no network"
 	}
 	if owner := x.reserved[l.Address]; owner != nil {
-		if owner != r {
-			return fmt.Sprintf("the address is reserved for device %q", owner.Device)
+		switch {
+		case owner == r:
+			return ""
+		case l.Device == owner.Device:
+			return fmt.Sprintf("the client is not device %q any more, whose address this is", owner.Device)
 		}
-		return ""
+		return fmt.Sprintf("the address is reserved for device %q", owner.Device)
 	}
 	if r != nil {
 		for _, a := range r.Addresses {
