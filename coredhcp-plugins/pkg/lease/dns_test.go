@@ -480,6 +480,25 @@ func TestModeChangeFreesConflict(t *testing.T) {
 	}
 }
 
+// TestPolicyFreesName has a client in conflict get its name as soon as the other one's network has no names any more.
+func TestPolicyFreesName(t *testing.T) {
+	f, z := open(t, policy(true, NamePolicy{})), newZones()
+	f.get(named(1, "ws1", link))
+	z.converge(f)
+	second := f.get(named(2, "ws1", link2)).Address
+	z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+	if s := f.NameStats(); s.Conflicts != 1 {
+		t.Fatalf("%+v", s)
+	}
+	if err := f.Reload(policy(true, NamePolicy{Forward: NoNames, Reverse: NoNames})); err != nil {
+		t.Fatal(err)
+	}
+	z.want(f, fmt.Sprintf("ws1=%v %[1]v=ws1", second))
+	if s := f.NameStats(); s != (NameStats{}) {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestNameStats has changes come and go, and asks how long the first one waits.
 func TestNameStats(t *testing.T) {
 	f := open(t, testConfig())

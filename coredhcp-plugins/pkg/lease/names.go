@@ -164,6 +164,15 @@ func (q *nameQueue) remove(c *chain, i int) {
 	c.waiting = c.waiting[:last]
 }
 
+// freed has those tried again whose name was somebody else's, since it may be free now.
+func (c *chain) freed() {
+	for i := range c.waiting {
+		if w := &c.waiting[i]; w.why != nil && w.why.Conflict {
+			w.after = math.MinInt64
+		}
+	}
+}
+
 // next is the change that comes next, or when there will be one. A removal that must wait holds the additions back.
 func (c *chain) next(m *Manager, now int64) (w *waiting, at int64) {
 	at = math.MaxInt64
@@ -358,13 +367,12 @@ func (m *Manager) ConfirmNameChange(c NameChange) error {
 			m.dropRemoval(key)
 			m.submit(false)
 		}
-		for i := range ch.waiting { // the name may be free now
-			if w := &ch.waiting[i]; w.why != nil && w.why.Conflict {
-				w.after = math.MinInt64
-			}
-		}
+		ch.freed()
 		m.names.place(m, ch)
 		return nil
+	}
+	if c.Unmake&Forward != 0 {
+		ch.freed()
 	}
 	if (c.Owned || c.Mode != NamesStrict) && c.Make == both { // it replaced what others had there
 		for _, w := range ch.waiting {
