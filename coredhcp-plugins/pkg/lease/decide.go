@@ -427,9 +427,12 @@ func (m *Manager) grant(w *asker, a netip.Addr) Answer {
 	r := m.draw(w, n, a, m.bindings.at(a))
 	b := m.bindingOf(a)
 	same := m.owns(w, b)
-	if b.name != "" && (!same || b.name != r.name) {
+	switch {
+	case b.name != "" && (!same || b.name != r.name):
 		m.dropName(b, w.t)
 		r.version = m.version
+	case b.owned != r.owned:
+		m.giveWay(b, w.t)
 	}
 	tell := r.name != "" && (!same || b.state != Active || b.name != r.name || b.owned != r.owned || m.takesBack(w, b) || r.published && b.stale(w.t.el))
 	if tell {

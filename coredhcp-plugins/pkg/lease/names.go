@@ -329,7 +329,7 @@ func (m *Manager) nameChange(w *waiting) NameChange {
 		}
 	}
 	c := NameChange{
-		Name: w.b.name, Address: w.b.addr, Client: w.b.client.client(), Owned: w.b.owned,
+		Name: w.b.name, Address: w.b.addr, Client: w.b.client.client(), Owned: w.b.owned && m.conf.taken(w.b.name),
 		LeaseTime: w.b.duration(), Make: m.wanted(w.b), Version: w.b.version, Kept: m.conf.keeps(w.b.name),
 	}
 	if m.superseded(w.b) {

@@ -74,11 +74,11 @@ func (m *Manager) namesakes(b *binding) []*binding {
 			list = append(list, o)
 		}
 	}
-	if !b.owned { // also the same client's in a network where names are not shared, and so that each is the other's namesake
-		for o := range m.bindings.kin(b) {
-			if o.state == Active && !o.owned && o.name == b.name && m.wanted(o)&Forward != 0 && !slices.Contains(all, o) {
-				list = append(list, o)
-			}
+	// Also the same client's that was not renewed since the device is in the site file, or not, or in a network where names are
+	// not shared, and so that each is the other's namesake.
+	for o := range m.bindings.kin(b) {
+		if o.state == Active && o.name == b.name && m.wanted(o)&Forward != 0 && !slices.Contains(all, o) {
+			list = append(list, o)
 		}
 	}
 	if len(list) > 0 && m.wanted(b)&Forward == 0 {
@@ -222,9 +222,19 @@ func (m *Manager) republish(b *binding, t moment) {
 	m.change(b, r, t)
 }
 
-// dropName has the name of a binding removed from DNS; a namesake takes its place. Where names are shared in some networks
-// only, one of each kind may have had none but the binding before it. Caller holds mu and takes the name from the binding.
+// dropName has the name of a binding removed from DNS; a namesake takes its place. Caller holds mu and takes the name from
+// the binding.
 func (m *Manager) dropName(b *binding, t moment) {
+	m.giveWay(b, t)
+	m.version++
+	if b.shows != 0 && !b.unsent {
+		m.addRemoval(&removal{name: b.name, addr: b.addr, client: b.client, version: m.version, owned: b.owned, shows: b.shows})
+	}
+}
+
+// giveWay has a namesake of a binding shown in its place. Where names are shared in some networks only, one of each kind may
+// have had none but the binding before it. Caller holds mu, and then makes the binding none of its namesakes.
+func (m *Manager) giveWay(b *binding, t moment) {
 	var next [2]*binding
 	for _, n := range m.namesakes(b) {
 		kind := &next[0]
@@ -239,10 +249,6 @@ func (m *Manager) dropName(b *binding, t moment) {
 		if n != nil && n.version < b.version {
 			m.republish(n, t)
 		}
-	}
-	m.version++
-	if b.shows != 0 && !b.unsent {
-		m.addRemoval(&removal{name: b.name, addr: b.addr, client: b.client, version: m.version, owned: b.owned, shows: b.shows})
 	}
 }
 
@@ -265,5 +271,5 @@ func (m *Manager) overtaken(r *removal) bool {
 	takes := func(b *binding) bool {
 		return b.addr == r.addr && m.wanted(b) == both && b.client.key() != r.client.key() && !m.superseded(b) && !m.owing(b)
 	}
-	return slices.ContainsFunc(m.owned[r.name], takes) || slices.ContainsFunc(m.conf.shared[r.name], takes)
+	return m.conf.taken(r.name) && slices.ContainsFunc(m.owned[r.name], takes) || slices.ContainsFunc(m.conf.shared[r.name], takes)
 }

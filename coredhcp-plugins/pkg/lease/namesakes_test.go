@@ -427,3 +427,57 @@ func TestPointerOfSuperseded(t *testing.T) {
 		})
 	}
 }
+
+// TestDeviceRemoved has a device's two network interfaces hold its name, and the site file lose the device. The one that
+// DNS does not show gets the name when the other one, which is called so by itself, lets it go, and does not take it before.
+func TestDeviceRemoved(t *testing.T) {
+	const name = "ws1.imaging.example.org."
+	stranger := testConfig()
+	device := stranger
+	device.Reservations = append(slices.Clone(stranger.Reservations), Reservation{
+		Device: "ws1", Hostname: name, Publish: true, HardwareAddresses: []HardwareAddress{{1, mac(1)}, {1, mac(2)}},
+	})
+	f, z := open(t, device), newZones()
+	first, second := named(1, "ws1", link), named(2, "ws1", link2)
+	b := f.get(second).Address
+	a := f.get(first).Address
+	z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+	if err := f.Reload(stranger); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.advance(10 * time.Minute)
+	f.request(renewing(first, a))
+	z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+	if l, _ := f.Lease(b); l.NameState != NameConflict {
+		t.Errorf("%v is %v", b, l.NameState)
+	}
+	f.release(first, a)
+	z.want(f, fmt.Sprintf("ws1=%v %[1]v=ws1", b))
+}
+
+// TestDeviceAdded has a client hold leases on two wires by the name of a device that it is after a reload. DNS goes on to
+// show the lease given last.
+func TestDeviceAdded(t *testing.T) {
+	const name = "ws1.imaging.example.org."
+	stranger := testConfig()
+	device := stranger
+	device.Reservations = append(slices.Clone(stranger.Reservations), Reservation{
+		Device: "ws1", Hostname: name, Publish: true, HardwareAddresses: []HardwareAddress{{1, mac(1)}},
+	})
+	f, z := open(t, stranger), newZones()
+	here, there := named(1, "ws1", link), named(1, "ws1", link2)
+	a, b := f.get(here).Address, f.get(there).Address
+	second := fmt.Sprintf("ws1=%v %[1]v=ws1", b)
+	z.want(f, second)
+	if err := f.Reload(device); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.advance(10 * time.Minute)
+	f.request(renewing(there, b))
+	z.want(f, second)
+	if l, _ := f.Lease(a); l.NameState != NameSuperseded {
+		t.Errorf("%v is %v", a, l.NameState)
+	}
+	f.release(there, b)
+	z.want(f, fmt.Sprintf("ws1=%v %[1]v=ws1", a))
+}
