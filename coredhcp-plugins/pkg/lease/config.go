@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -30,6 +31,7 @@ type index struct {
 	excluded    map[netip.Addr]struct{}
 	hostnames   map[string]struct{} // those that no client may choose
 	published   map[string]bool     // of these: whether they are put into DNS with leases
+	weak        map[string]bool     // of these: those of devices that a relay's port or a host name tells
 
 	shared map[string][]*binding // bindings of names that go to whoever comes last (sharedName), by name
 }
@@ -63,6 +65,7 @@ func newIndex(c Config) (*index, error) {
 		excluded:    map[netip.Addr]struct{}{},
 		hostnames:   map[string]struct{}{},
 		published:   map[string]bool{},
+		weak:        map[string]bool{},
 		shared:      map[string][]*binding{},
 	}
 	var errs []error
@@ -187,6 +190,7 @@ func (x *index) addReservation(r Reservation, wrong func(string, ...any)) {
 		}
 		x.relayPorts[at] = &r
 		x.devices[r.Device] = &r
+		x.weak[r.Hostname] = true
 	}
 	for _, name := range r.Names {
 		if cleanLabel(name) != name || name == "" {
@@ -199,6 +203,7 @@ func (x *index) addReservation(r Reservation, wrong func(string, ...any)) {
 			wrong("device %q: host name %q is also that of device %q", r.Device, name, o.Device)
 		}
 		x.names[name] = &r
+		x.weak[r.Hostname] = true
 		x.devices[r.Device] = &r
 	}
 	if len(r.Addresses) == 0 {
@@ -293,6 +298,13 @@ func (n *network) leaseTime(asked time.Duration) time.Duration {
 		return n.LeaseTime
 	}
 	return min(max(asked, n.MinLeaseTime), n.MaxLeaseTime).Round(time.Second)
+}
+
+// claimsAs says whether the names that are somebody's by the site file are the same in another index, and whose they are.
+func (x *index) claimsAs(o *index) bool {
+	same := func(a, b *Reservation) bool { return b != nil && a.Hostname == b.Hostname }
+	return maps.Equal(x.hostnames, o.hostnames) && maps.Equal(x.weak, o.weak) &&
+		maps.EqualFunc(x.hardware, o.hardware, same) && maps.EqualFunc(x.identifiers, o.identifiers, same)
 }
 
 // renamed are the networks whose names are put into DNS in another way than in o.

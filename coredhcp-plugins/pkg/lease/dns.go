@@ -59,10 +59,23 @@ func (n *network) directions(owned bool) (d Directions) {
 // takes says whether names of the network are those of the lease given last, whosever they were.
 func (n *network) takes() bool { return n.DDNS && n.Names.Mode != NamesStrict }
 
+// claims says whether a binding, which is no device's, has a name that the site keeps for somebody else since a reload: then
+// that is not its name in DNS any more, and at the next renewal the client gets another. Who may be the device, as far as the
+// client itself tells, keeps it. Caller holds mu.
+func (x *index) claims(b *binding) bool {
+	if b.owned || !x.taken(b.name) {
+		return false
+	}
+	if r := x.reservation(b.client.client()); r != nil {
+		return r.Hostname != b.name
+	}
+	return !x.weak[b.name]
+}
+
 // wanted are the directions that DNS is to show of a binding. Those of an address that is in no network any more stay.
 // Caller holds mu.
 func (m *Manager) wanted(b *binding) Directions {
-	if b.state != Active || b.name == "" {
+	if b.state != Active || b.name == "" || m.conf.claims(b) {
 		return 0
 	}
 	n := m.conf.networkOf(b.addr)

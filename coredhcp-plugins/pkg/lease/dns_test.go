@@ -306,6 +306,60 @@ func TestBecomesDevice(t *testing.T) {
 	}
 }
 
+// TestNameBecomesDevices has a name that a client chose become a device's, or a host's, by a reload or a restart. Nobody has it
+// in DNS until the device comes, and when the site file forgets the device the client has it again.
+func TestNameBecomesDevices(t *testing.T) {
+	for name, again := range map[string]func(*fixture, Config){
+		"reload": func(f *fixture, c Config) {
+			if err := f.Reload(c); err != nil {
+				f.Fatal(err)
+			}
+		},
+		"restart": (*fixture).reopen,
+	} {
+		t.Run(name, func(t *testing.T) {
+			const host = "ws1.imaging.example.org."
+			strangers := policy(true, NamePolicy{})
+			with := func(r Reservation) Config {
+				c := strangers
+				r.Device, r.Hostname, r.Publish = "ws1", host, true
+				c.Reservations = append(slices.Clone(strangers.Reservations), r)
+				return c
+			}
+			other := with(Reservation{HardwareAddresses: []HardwareAddress{{1, mac(9)}}})
+			itself := with(Reservation{HardwareAddresses: []HardwareAddress{{1, mac(1)}}})
+			unknown := with(Reservation{CircuitID: "port 7"})
+			static := strangers
+			static.Hostnames = []string{host}
+
+			f, z := open(t, strangers), newZones()
+			q := named(1, "ws1", link)
+			a := f.get(q).Address
+			const shown = "ws1=192.0.2.100 192.0.2.100=ws1"
+			z.want(f, shown)
+			for _, step := range []struct {
+				config Config
+				want   string
+			}{{other, ""}, {itself, shown}, {static, ""}, {unknown, shown}, {other, ""}, {strangers, shown}, {other, ""}} {
+				again(f, step.config)
+				z.want(f, step.want)
+				state := NameShown
+				if step.want == "" {
+					state = NameOff
+				}
+				if l, _ := f.Lease(a); l.NameState != state || l.Name != host {
+					t.Errorf("%q is %v, want %v", l.Name, l.NameState, state)
+				}
+			}
+			b := f.get(query(client(9), link)).Address
+			z.want(f, fmt.Sprintf("ws1=%v %[1]v=ws1", b))
+			f.Publish()
+			f.request(renewing(q, a))
+			z.want(f, fmt.Sprintf("dhcp-192-0-2-100=%v ws1=%v %[1]v=dhcp-192-0-2-100 %v=ws1", a, b, b))
+		})
+	}
+}
+
 // TestOffNeverTellsDNS has leases begin and end where DNS is off.
 func TestOffNeverTellsDNS(t *testing.T) {
 	f, z := open(t, policy(false, NamePolicy{})), newZones()

@@ -41,7 +41,7 @@ func (m *Manager) Reload(c Config) error {
 	if err := m.withdrawForbidden(x); err != nil {
 		return err
 	}
-	if len(again) == 0 {
+	if len(again) == 0 && x.claimsAs(old) {
 		return nil
 	}
 	list, err := m.collect(func(b *binding) bool { return again[x.networkOf(b.addr)] || !m.isRight(b) })
