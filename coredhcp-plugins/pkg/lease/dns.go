@@ -72,6 +72,9 @@ func (x *index) claims(b *binding) bool {
 	return !x.weak[b.name]
 }
 
+// forgot says whether a binding has the name of a device that is not in the site file any more: then it is as a client's own.
+func (x *index) forgot(b *binding) bool { return b.state == Active && b.owned && !x.taken(b.name) }
+
 // wanted are the directions that DNS is to show of a binding. Those of an address that is in no network any more stay.
 // Caller holds mu.
 func (m *Manager) wanted(b *binding) Directions {
@@ -101,6 +104,13 @@ func (m *Manager) tellAgain(list []*binding, all bool, t moment) (rest []*bindin
 	for len(list) > 0 && told < expireAtOnce {
 		b := list[0]
 		list = list[1:]
+		if m.conf.forgot(b) {
+			m.giveWay(b, t)
+			r := b.record
+			r.owned = false
+			m.change(b, r, t)
+			told++
+		}
 		switch {
 		case b.state != Active || b.name == "":
 			continue

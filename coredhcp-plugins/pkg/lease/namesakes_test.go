@@ -455,6 +455,40 @@ func TestDeviceRemoved(t *testing.T) {
 	z.want(f, fmt.Sprintf("ws1=%v %[1]v=ws1", b))
 }
 
+// TestDeviceForgotten has the site file lose a device that holds a lease: it has its name as any other client has one.
+func TestDeviceForgotten(t *testing.T) {
+	for name, again := range map[string]func(*fixture, Config){
+		"reload": func(f *fixture, c Config) {
+			if err := f.Reload(c); err != nil {
+				f.Fatal(err)
+			}
+		},
+		"restart": (*fixture).reopen,
+	} {
+		t.Run(name, func(t *testing.T) {
+			device := policy(true, NamePolicy{Mode: NamesKeepStatic, Forward: DeviceNames})
+			device.Reservations = append(slices.Clone(device.Reservations), Reservation{
+				Device: "ws1", Hostname: "ws1.imaging.example.org.", Publish: true, HardwareAddresses: []HardwareAddress{{1, mac(1)}},
+			})
+			f, z := open(t, device), newZones()
+			a := f.get(named(1, "ws1", link)).Address
+			z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+			again(f, policy(true, NamePolicy{Mode: NamesKeepStatic, Forward: DeviceNames}))
+			z.want(f, "192.0.2.100=ws1")
+			again(f, device)
+			again(f, policy(true, NamePolicy{Mode: NamesKeepStatic}))
+			z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+			b := f.get(named(2, "ws1", link)).Address
+			z.want(f, fmt.Sprintf("ws1=%v %[1]v=ws1", b))
+			if l, _ := f.Lease(a); l.NameState != NameSuperseded {
+				t.Errorf("%v is %v", a, l.NameState)
+			}
+			f.release(named(2, "ws1", link), b)
+			z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+		})
+	}
+}
+
 // TestDeviceAdded has a client hold leases on two wires by the name of a device that it is after a reload. DNS goes on to
 // show the lease given last.
 func TestDeviceAdded(t *testing.T) {
