@@ -73,7 +73,10 @@ func (x *index) claims(b *binding) bool {
 }
 
 // forgot says whether a binding has the name of a device that is not in the site file any more: then it is as a client's own.
-func (x *index) forgot(b *binding) bool { return b.state == Active && b.owned && !x.taken(b.name) }
+// One that is called otherwise now keeps it until it is renewed. Caller holds mu.
+func (m *Manager) forgot(b *binding) bool {
+	return b.state == Active && b.owned && !m.conf.taken(b.name) && m.deviceOf(b) == nil
+}
 
 // wanted are the directions that DNS is to show of a binding. Those of an address that is in no network any more stay.
 // Caller holds mu.
@@ -104,7 +107,7 @@ func (m *Manager) tellAgain(list []*binding, all bool, t moment) (rest []*bindin
 	for len(list) > 0 && told < expireAtOnce {
 		b := list[0]
 		list = list[1:]
-		if m.conf.forgot(b) {
+		if m.forgot(b) {
 			m.giveWay(b, t)
 			r := b.record
 			r.owned = false

@@ -197,7 +197,7 @@ func (m *Manager) load() error {
 	// The policy may have changed while the server was not running.
 	var err error
 	if m.renaming, err = m.collect(func(b *binding) bool {
-		return m.unstated(b) || m.conf.forgot(b) || b.published && (!m.isRight(b) || m.conf.takes && m.superseded(b))
+		return m.unstated(b) || m.forgot(b) || b.published && (!m.isRight(b) || m.conf.takes && m.superseded(b))
 	}); err != nil {
 		return err
 	}

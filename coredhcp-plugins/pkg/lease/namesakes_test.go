@@ -473,9 +473,13 @@ func TestDeviceForgotten(t *testing.T) {
 			f, z := open(t, device), newZones()
 			a := f.get(named(1, "ws1", link)).Address
 			z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
+			moved := device
+			moved.Reservations = slices.Clone(device.Reservations)
+			moved.Reservations[len(moved.Reservations)-1].Hostname = "ws2.imaging.example.org."
+			again(f, moved) // the name goes with a renewal
+			z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
 			again(f, policy(true, NamePolicy{Mode: NamesKeepStatic, Forward: DeviceNames}))
 			z.want(f, "192.0.2.100=ws1")
-			again(f, device)
 			again(f, policy(true, NamePolicy{Mode: NamesKeepStatic}))
 			z.want(f, "ws1=192.0.2.100 192.0.2.100=ws1")
 			b := f.get(named(2, "ws1", link)).Address

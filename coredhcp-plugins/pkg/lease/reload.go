@@ -44,7 +44,7 @@ func (m *Manager) Reload(c Config) error {
 	if len(again) == 0 && x.claimsAs(old) {
 		return nil
 	}
-	list, err := m.collect(func(b *binding) bool { return again[x.networkOf(b.addr)] || !m.isRight(b) || x.forgot(b) })
+	list, err := m.collect(func(b *binding) bool { return again[x.networkOf(b.addr)] || !m.isRight(b) || m.forgot(b) })
 	if err != nil {
 		return err
 	}
