@@ -35,19 +35,23 @@ type client struct {
 	tries   int
 
 	udp, tcp pool
-	// tcpUntil is the Unix time in nanoseconds until which everything goes by TCP, since UDP was refused and TCP was not.
+	// tcpUntil is the Unix time in nanoseconds until which everything goes by TCP, since UDP brought no answer and TCP did.
 	tcpUntil atomic.Int64
 }
 
-// tcpInstead is how long a server that refused UDP and took TCP is asked by TCP alone.
+// tcpInstead is how long a server that answers by TCP, and not by UDP, is asked by TCP alone.
 const tcpInstead = time.Minute
 
 var _ exchanger = (*client)(nil)
 
-var errUnsigned = errors.New("the answer is not signed")
+var (
+	errUnsigned = errors.New("the answer is not signed")
+	errNoAnswer = errors.New("no answer")
+)
 
 // exchange sends m by UDP, repeated with a new ID and a new time until an answer
-// to any of the tries comes, or by TCP where m or the answer is too long for UDP.
+// to any of the tries comes, or by TCP where m or the answer is too long for UDP,
+// or where none comes: a firewall may let TCP through alone.
 // Answers that do not verify are not answers. A *serverError means that no try was
 // answered, a *keyError that the server refuses the signature.
 func (c *client) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
@@ -62,10 +66,10 @@ func (c *client) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 	switch {
 	case err == nil && r.Truncated:
 		return c.overTCP(ctx, m)
-	case errors.Is(err, syscall.ECONNREFUSED) && ctx.Err() == nil:
-		if r, terr := c.overTCP(ctx, m); terr == nil {
+	case (errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, errNoAnswer)) && ctx.Err() == nil:
+		if r, terr := c.overTCP(ctx, m); terr == nil || fails[*keyError](terr) {
 			c.tcpUntil.Store(time.Now().Add(tcpInstead).UnixNano())
-			return r, nil
+			return r, terr
 		}
 	}
 	return r, err
@@ -127,7 +131,7 @@ func (c *client) overUDP(ctx context.Context, m *dns.Msg, wire []byte, mac strin
 		conn.buffer = make([]byte, maxUDPRead)
 	}
 	buf := conn.buffer
-	last := errors.New("no answer")
+	last := errNoAnswer
 	for try := range c.tries {
 		if try > 0 {
 			if wire, mac, err = c.sign(m); err != nil {

@@ -440,6 +440,9 @@ func tcpServer(t *testing.T, key tsigkey.Key) (addr string, connections func() i
 				m.Rcode = dns.RcodeNotAuth
 			}
 			m.SetTsig(key.Name, key.Algorithm, fudge, time.Now().Unix())
+			if w.TsigStatus() != nil {
+				m.IsTsig().Error = dns.RcodeBadSig
+			}
 			_ = w.WriteMsg(m)
 		}),
 	}
@@ -483,6 +486,37 @@ func TestTCPInstead(t *testing.T) {
 	c.close()
 	if r, err := c.exchange(t.Context(), update()); err != nil || r.Rcode != success {
 		t.Error(r, err)
+	}
+}
+
+// TestTCPWhereUDPIsSilent asks a server whose answers come by TCP alone: of an exchange that UDP fails, and of those that follow.
+func TestTCPWhereUDPIsSilent(t *testing.T) {
+	key := testKey(t, "dhcp.example.org", "hmac-sha256", secret)
+	addr, connections := tcpServer(t, key)
+	silent, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	c := &client{server: addr, key: key, timeout: 3 * time.Second, tries: 1}
+	for range 3 {
+		if r, err := c.exchange(t.Context(), update()); err != nil || r.Rcode != success {
+			t.Fatal(r, err)
+		}
+	}
+	_ = silent.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+	asked := 0
+	for buffer := make([]byte, maxUDPRead); ; asked++ {
+		if _, _, err := silent.ReadFrom(buffer); err != nil {
+			break
+		}
+	}
+	if n := connections(); asked != 1 || n != 1 {
+		t.Errorf("%d messages by UDP, %d connections", asked, n)
+	}
+	other := &client{server: addr, key: testKey(t, "dhcp.example.org", "hmac-sha256", strings.Repeat("b3Ro", 8)), timeout: c.timeout, tries: 1}
+	if _, err := other.exchange(t.Context(), update()); !fails[*keyError](err) {
+		t.Error(err)
 	}
 }
 
