@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -37,11 +38,12 @@ type ZoneKey struct {
 // upstream is where the updates of some zones go: one server or several that do the same, and one key. What is known of
 // one says nothing of another.
 type upstream struct {
-	name    string   // the servers, for people
-	hosts   []string // the servers, as HOST:PORT
-	key     string   // name of the key, "" for none
-	keyring *keyring // may be nil
-	found   bool     // the resolvers told of it, and no route does; routes.mu is held
+	name    string       // the servers, for people
+	hosts   []string     // the servers, as HOST:PORT
+	key     string       // name of the key, "" for none
+	keyring *keyring     // may be nil
+	log     *slog.Logger // may be nil
+	found   bool         // the resolvers told of it, and no route does; routes.mu is held
 
 	mu      sync.Mutex
 	servers []exchanger // replaced with the key
@@ -159,12 +161,25 @@ func (u *upstream) heard(n int, err error, first bool) {
 		if u.silent == nil {
 			u.silent = make(map[int]time.Time)
 		}
+		if u.silent[n].IsZero() {
+			u.say(slog.LevelWarn, "server does not answer, the others of its zones are asked", n, "error", err)
+		}
 		u.silent[n] = time.Now().Add(preferAgain)
 	case err == nil:
+		if !u.silent[n].IsZero() {
+			u.say(slog.LevelInfo, "server answers again", n)
+		}
 		delete(u.silent, n)
 		if first && n != u.current {
 			u.current, u.prefer = n, time.Now().Add(preferAgain)
 		}
+	}
+}
+
+// say writes a line about one server of several.
+func (u *upstream) say(level slog.Level, message string, n int, args ...any) {
+	if u.log != nil && n < len(u.hosts) {
+		u.log.Log(context.Background(), level, message, append(args, "server", u.hosts[n], "of", u.name)...)
 	}
 }
 
@@ -200,9 +215,10 @@ func fails[E error](err error) bool {
 // routes finds the upstream of a name.
 type routes struct {
 	routes   []Route
-	keyring  *keyring    // may be nil
-	resolver *resolver   // for zones that no route is for, or that its servers delegate; may be nil
-	asked    atomic.Bool // the resolver was
+	keyring  *keyring     // may be nil
+	log      *slog.Logger // may be nil
+	resolver *resolver    // for zones that no route is for, or that its servers delegate; may be nil
+	asked    atomic.Bool  // the resolver was
 	dial     func(server string, key tsigkey.Key, alone bool) exchanger
 
 	mu   sync.Mutex
@@ -249,7 +265,7 @@ func (r *routes) at(servers []string, name string, found bool) (*upstream, error
 	if len(r.made) >= maxUpstreams {
 		return nil, fmt.Errorf("the zone of %s: more than %d servers", name, maxUpstreams)
 	}
-	u := &upstream{name: list, hosts: servers, key: key.Name, keyring: r.keyring, found: found, servers: r.dialAll(servers, key)}
+	u := &upstream{name: list, hosts: servers, key: key.Name, keyring: r.keyring, log: r.log, found: found, servers: r.dialAll(servers, key)}
 	r.made[id] = u
 	return u, nil
 }

@@ -80,6 +80,33 @@ func TestFailover(t *testing.T) {
 	})
 }
 
+// TestFailoverIsLogged has one server of two away for long, and back: the log has a line for each, whatever is sent.
+func TestFailoverIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &directory{zones: []string{"example.org."}}
+		first, second := &switchable{exchanger: d, err: errTimeout}, &switchable{exchanger: d}
+		log := new(logBuffer)
+		u := &upstream{name: "192.0.2.2:53,192.0.2.3:53", hosts: []string{"192.0.2.2:53", "192.0.2.3:53"}, servers: []exchanger{first, second}, log: slog.New(slog.NewTextHandler(log, nil))}
+		for minutes, want := range []int{1, 1, 1, 2, 2} {
+			if minutes == 3 {
+				first.set(nil)
+			}
+			for range 5 {
+				if _, err := u.exchange(t.Context(), update()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := strings.Count(log.String(), "server=192.0.2.2:53"); n != want {
+				t.Errorf("after %d minutes %d lines, want %d:\n%s", minutes, n, want, log)
+			}
+			time.Sleep(preferAgain + time.Second)
+		}
+		if n := strings.Count(log.String(), "\n"); n != 2 || !strings.Contains(log.String(), "server does not answer") || !strings.Contains(log.String(), "server answers again") {
+			t.Errorf("log:\n%s", log)
+		}
+	})
+}
+
 // TestFailoverOfZone has the first server not able, or not willing, to do what is asked about one zone: the next one is
 // asked (RFC 2136 section 4), and the first again for what comes then. One that does not answer is not waited for each time.
 func TestFailoverOfZone(t *testing.T) {

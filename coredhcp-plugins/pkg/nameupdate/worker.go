@@ -101,6 +101,7 @@ func newWorker(c Config, q Queue, r *routes) *Worker {
 		worked:  make(map[*upstream]bool),
 		pace:    newPace(c),
 	}
+	r.log = c.Logger
 	if c.ReadKeys != nil {
 		r.keyring = &keyring{read: c.ReadKeys, use: w.useKeys, log: c.Logger}
 	}
