@@ -99,6 +99,7 @@ func (w *Worker) useKeys(keys []ZoneKey) (changed []tsigkey.Key) {
 
 // tryKeys has what was refused with the keys from before tried now.
 func (w *Worker) tryKeys(now time.Time) {
+	w.rekey = now
 	for u, o := range w.outages {
 		if o.key {
 			o.delay, o.probeAt = minBackoff, now

@@ -161,6 +161,36 @@ func TestKeysReadWhenRefused(t *testing.T) {
 	}
 }
 
+// A change that has failed for long is under way when a new key comes. Its answer is to the old one, and it is tried again soon.
+func TestKeyComesMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, f := keyedWorker(t, func(m *dns.Msg) (*dns.Msg, error) {
+			time.Sleep(10 * time.Second)
+			return new(dns.Msg).SetRcode(m, dns.RcodeRefused), nil
+		})
+		b.queue.put(numbered(0, 1, "example.org.")...)
+		time.Sleep(time.Second)
+		b.expect(t, 0, 1)
+		f.serve(otherSecret)
+		b.queue.put(numbered(1, 1, "example.org.")...)
+		time.Sleep(10 * time.Minute)
+		for begin := time.Now(); ; time.Sleep(time.Second) {
+			if _, taken, _ := b.queue.state(); taken == 1 {
+				break
+			}
+			if time.Since(begin) > 2*maxBackoff {
+				t.Fatal("the change is not tried any more")
+			}
+		}
+		f.holds(testKey(t, "dhcp.example.org", "", otherSecret), nil)
+		if err := b.ReadKeys(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10*time.Second + 5*pollEvery)
+		b.expect(t, 0, 2)
+	})
+}
+
 // The clock is no reason to read the keys.
 func TestKeysNotReadForTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -69,6 +69,7 @@ type Worker struct {
 	log     *journal
 	outages map[*upstream]*outage
 	worked  map[*upstream]bool // those that have ever answered
+	rekey   time.Time          // when Run last heard of new keys
 	pace    *pace
 }
 
@@ -329,6 +330,9 @@ func (w *Worker) settle(ctx context.Context, r result, now time.Time) {
 		w.log.conflict(c)
 	default:
 		w.failures.Add(1)
+		if r.started.Before(w.rekey) {
+			w.history.forget(c) // those before it failed with the key from before, and so may this one have
+		}
 		if zone := r.outcome.failed; zone != "" {
 			w.gate(zone).closes()
 		}

@@ -35,12 +35,14 @@ type zones struct {
 
 	mu    sync.Mutex
 	known map[string]zoneEntry // by parent
+	again time.Time            // when forgetMissing was called
 }
 
 type zoneEntry struct {
 	zone    string       // canonical
 	at      *upstream    // that has the zone
 	err     *noZoneError // instead of both
+	asked   time.Time    // when that was
 	expires time.Time
 	seen    time.Time // when a zone was last found, zero if never
 	missed  time.Time // since when it is missing
@@ -74,7 +76,9 @@ func (z *zones) of(ctx context.Context, name string) (string, *upstream, error) 
 	}
 	// All callers share the worker's context, so one may ask for all.
 	asked, err, _ := z.asking.Do(above, func() (any, error) {
+		begin := time.Now()
 		e, err := z.find(ctx, name)
+		e.asked = begin
 		return e, err
 	})
 	e, _ = asked.(zoneEntry)
@@ -87,7 +91,7 @@ func (z *zones) of(ctx context.Context, name string) (string, *upstream, error) 
 	case err == nil:
 		z.learn(above, e)
 	case errors.As(err, &none):
-		err = z.learn(above, zoneEntry{err: none}).err
+		err = z.learn(above, zoneEntry{err: none, asked: e.asked}).err
 	}
 	if err != nil {
 		return "", nil, err
@@ -138,6 +142,9 @@ func (z *zones) learn(above string, e zoneEntry) zoneEntry {
 			e.expires = now.Add(newLife)
 		}
 		e.err = &none
+		if e.asked.Before(z.again) {
+			e.expires = time.Time{}
+		}
 	}
 	if len(z.known) >= maxZones {
 		for k, old := range z.known {
@@ -162,10 +169,11 @@ func (z *zones) forget(zone string) {
 	}
 }
 
-// forgetMissing makes the next change ask again for zones that were missing.
+// forgetMissing makes the next change ask again for zones that were missing, or are by an answer that is under way.
 func (z *zones) forgetMissing() {
 	z.mu.Lock()
 	defer z.mu.Unlock()
+	z.again = time.Now()
 	for k, e := range z.known {
 		if e.err != nil {
 			e.expires = time.Time{}
