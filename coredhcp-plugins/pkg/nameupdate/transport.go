@@ -35,7 +35,7 @@ type client struct {
 	tries   int
 
 	udp, tcp pool
-	// tcpUntil is the Unix time in nanoseconds until which everything goes by TCP, since UDP brought no answer and TCP did.
+	// tcpUntil is the Unix time in nanoseconds until which everything goes by TCP, since UDP brought no answer and TCP did; 0: none does.
 	tcpUntil atomic.Int64
 }
 
@@ -59,7 +59,8 @@ func (c *client) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(wire) > maxUDP || time.Now().UnixNano() < c.tcpUntil.Load() {
+	until := c.tcpUntil.Load()
+	if len(wire) > maxUDP || until != 0 && !c.triesUDP(until) {
 		return c.overTCP(ctx, m)
 	}
 	r, err := c.overUDP(ctx, m, wire, mac)
@@ -72,7 +73,16 @@ func (c *client) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 			return r, terr
 		}
 	}
+	if until != 0 {
+		c.tcpUntil.Store(0)
+	}
 	return r, err
+}
+
+// triesUDP says whether an exchange is the one that finds out whether UDP brings answers by now; the others do not wait for it.
+func (c *client) triesUDP(until int64) bool {
+	now := time.Now()
+	return now.UnixNano() >= until && c.tcpUntil.CompareAndSwap(until, now.Add(tcpInstead).UnixNano())
 }
 
 func (c *client) close() {

@@ -531,15 +531,29 @@ func TestTCPWhereUDPIsSilent(t *testing.T) {
 			t.Fatal(r, err)
 		}
 	}
-	_ = silent.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
-	asked := 0
-	for buffer := make([]byte, maxUDPRead); ; asked++ {
-		if _, _, err := silent.ReadFrom(buffer); err != nil {
-			break
+	asked := func() (n int) {
+		_ = silent.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		for buffer := make([]byte, maxUDPRead); ; n++ {
+			if _, _, err := silent.ReadFrom(buffer); err != nil {
+				return n
+			}
 		}
 	}
-	if n := connections(); asked != 1 || n != 1 {
-		t.Errorf("%d messages by UDP, %d connections", asked, n)
+	if messages, n := asked(), connections(); messages != 1 || n != 1 {
+		t.Errorf("%d messages by UDP, %d connections", messages, n)
+	}
+	c.tcpUntil.Store(time.Now().Add(-time.Second).UnixNano()) // one exchange tries again
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			if r, err := c.exchange(t.Context(), update()); err != nil || r.Rcode != success {
+				t.Error(r, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := asked(); n != 1 {
+		t.Errorf("%d messages by UDP, 16 exchanges later", n)
 	}
 	other := &client{server: addr, key: testKey(t, "dhcp.example.org", "hmac-sha256", strings.Repeat("b3Ro", 8)), timeout: c.timeout, tries: 1}
 	if _, err := other.exchange(t.Context(), update()); !fails[*keyError](err) {
