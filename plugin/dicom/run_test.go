@@ -225,7 +225,8 @@ func TestSiteThatCannotBeTaken(t *testing.T) {
 	if err := d.start(); err != nil || !d.Ready() {
 		t.Fatalf("not ready: %v", err)
 	}
-	defer func() { _ = d.close() }() // it returns nil
+	goesOn := d
+	defer func() { _ = goesOn.close() }() // it returns nil
 	z := d.zones[domain].zone.Load()
 	if now := z.Snapshot(); now.Serial() != was.Serial() || now.Len() != was.Len() {
 		t.Errorf("serial %d and %d records, want %d and %d", now.Serial(), now.Len(), was.Serial(), was.Len())
