@@ -1,6 +1,7 @@
 package site
 
 import (
+	"net/netip"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -68,7 +69,7 @@ func (p *parser) hostname(n *yaml.Node, key string) string {
 		return ""
 	}
 	name, ok := canonicalName(v)
-	if !ok || strings.Contains(v, ".") && allDigits(lastLabel(name)) { // an address, to which no name refers
+	if _, err := netip.ParseAddr(v); !ok || err == nil { // an address, to which no name refers
 		p.Expected(n, key, expectedHost)
 		return ""
 	}
