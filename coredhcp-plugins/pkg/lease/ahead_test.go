@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -148,14 +149,23 @@ func TestNameBeforeAnswer(t *testing.T) {
 	f := open(t, config)
 	const rounds = 50
 	var taken atomic.Int64
-	go func() {
-		for range f.NameChanges() {
+	ctx, cancel := context.WithCancel(t.Context())
+	var worker sync.WaitGroup
+	defer worker.Wait()
+	defer cancel()
+	worker.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-f.NameChanges():
+			}
 			for _, c := range f.TakeNameChanges(64) {
 				taken.Add(1)
 				_ = f.ConfirmNameChange(c)
 			}
 		}
-	}()
+	})
 	before := 0
 	for n := range rounds {
 		q := query(client(byte(n)), link2)

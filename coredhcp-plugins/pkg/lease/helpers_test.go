@@ -127,6 +127,17 @@ func (f *fixture) reopen(c Config) {
 	f.open(c)
 }
 
+// waysToConfigure are those by which a Manager gets another Config.
+var waysToConfigure = map[string]func(*fixture, Config){
+	"reload": func(f *fixture, c Config) {
+		f.Helper()
+		if err := f.Reload(c); err != nil {
+			f.Fatal(err)
+		}
+	},
+	"restart": (*fixture).reopen,
+}
+
 // expireAll ends what is due, as Run does.
 func (f *fixture) expireAll() {
 	f.Helper()

@@ -457,14 +457,7 @@ func TestDeviceRemoved(t *testing.T) {
 
 // TestDeviceForgotten has the site file lose a device that holds a lease: it has its name as any other client has one.
 func TestDeviceForgotten(t *testing.T) {
-	for name, again := range map[string]func(*fixture, Config){
-		"reload": func(f *fixture, c Config) {
-			if err := f.Reload(c); err != nil {
-				f.Fatal(err)
-			}
-		},
-		"restart": (*fixture).reopen,
-	} {
+	for name, again := range waysToConfigure {
 		t.Run(name, func(t *testing.T) {
 			device := policy(true, NamePolicy{Mode: NamesKeepStatic, Forward: DeviceNames})
 			device.Reservations = append(slices.Clone(device.Reservations), Reservation{
