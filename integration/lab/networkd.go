@@ -26,6 +26,8 @@ type networkd struct {
 	machine Machine
 	process *Process
 	seen    int   // messages on the wire that were looked at
+	asked   bool  // the last of these is the program's
+	acks    int   // ACKs that this process asked for, of those
 	lease   Lease // the last
 }
 
@@ -79,7 +81,7 @@ func (n *networkd) start() error {
 	if err := os.WriteFile(filepath.Join(config, Link+".network"), []byte(text), 0o644); err != nil {
 		return err
 	}
-	n.seen = len(n.lab.wire.Messages())
+	n.seen, n.asked, n.acks = len(n.lab.wire.Messages()), false, 0
 	n.process, err = n.lab.Start(n.lab.Client, Command{
 		Name: string(Networkd), Path: networkdPath,
 		Env: []string{"SYSTEMD_LOG_LEVEL=debug", "SYSTEMD_LOG_TARGET=console"},
@@ -94,22 +96,44 @@ func (n *networkd) start() error {
 	return err
 }
 
-// Lease waits for an ACK that was not looked at yet, and until the link is configured.
+// Lease waits for an ACK that was not looked at yet, until the program has taken it, and until the link is configured.
 func (n *networkd) Lease(ctx context.Context) (Lease, error) {
 	for {
 		messages := n.lab.wire.Messages()
 		for n.seen < len(messages) {
 			m := messages[n.seen]
 			n.seen++
-			if !m.Sent && m.MessageType() == dhcpv4.MessageTypeAck && slices.Equal(m.ClientHWAddr, n.machine.MAC) {
-				n.lease = leaseOf(m.DHCPv4)
-				return n.lease, n.configured(ctx)
+			if !slices.Equal(m.ClientHWAddr, n.machine.MAC) {
+				continue
 			}
+			// Of two ACKs in a row the second is for a message that was sent again, and not taken.
+			again := !n.asked
+			n.asked = m.Sent
+			if m.Sent || m.MessageType() != dhcpv4.MessageTypeAck || again {
+				continue
+			}
+			n.acks++
+			n.lease = leaseOf(m.DHCPv4)
+			if err := n.taken(ctx); err != nil {
+				return Lease{}, err
+			}
+			return n.lease, n.configured(ctx)
 		}
 		if err := n.pause(ctx); err != nil {
 			return Lease{}, fmt.Errorf("waiting for a lease: %w", err)
 		}
 	}
+}
+
+// taken waits until the program has taken as many ACKs as were looked at, as it says in its log. Until then it has its lease
+// from before, or none, and gives nothing back.
+func (n *networkd) taken(ctx context.Context) error {
+	for strings.Count(n.process.Written(), "DHCPv4 client: ACK\n") < n.acks {
+		if err := n.pause(ctx); err != nil {
+			return fmt.Errorf("waiting for the ACK of %s to be taken: %w", n.lease.Address, err)
+		}
+	}
+	return nil
 }
 
 // configured waits until the program is done with the link, as it says in its log.
