@@ -28,7 +28,8 @@ const patience = 2 * time.Minute
 // CHECKOUT is this checkout. The modules of testdata/proxy come from a module proxy
 // on loopback, all others from where they always come from.
 func TestScripts(t *testing.T) {
-	fetched := fetch(t)
+	fetchHosts(t)
+	fetched := fetchFanout(t)
 	proxy := goproxytest.NewTestServer(t, "testdata/proxy", "")
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -86,10 +87,35 @@ func TestScripts(t *testing.T) {
 // requires.
 const fanout = "github.com/networkservicemesh/fanout@v1.11.4-0.20250612154940-e635d0cda3c4"
 
-// fetch gets that plugin, and what building it needs, from where modules come from
-// here. What the scripts have of it then does not depend on a network that comes and
-// goes. Without one false says that there is nothing to build.
-func fetch(t *testing.T) bool {
+// fetchFanout gets that plugin, and what building it needs. Without it false says that there is nothing to build.
+func fetchFanout(t *testing.T) bool {
+	t.Helper()
+	pkg, _, _ := strings.Cut(fanout, "@")
+	if err := fetch(t, []string{"get", fanout}, []string{"list", "-mod=mod", "-deps", pkg}); err != nil {
+		t.Logf("%s cannot be fetched here: what needs it is not run\n%v", fanout, err)
+		return false
+	}
+	return true
+}
+
+// fetchHosts gets what corebuild needs at the versions that go.mod has: more than the tests themselves do, which
+// a machine that is new does not have yet.
+func fetchHosts(t *testing.T) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Path}}@{{.Version}}",
+		"github.com/coredns/coredns", "github.com/coredhcp/coredhcp", "github.com/coredns/caddy").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const programs = "github.com/dicomnam/dicomnam/build/..."
+	if err := fetch(t, append([]string{"get"}, strings.Fields(string(out))...), []string{"list", "-mod=mod", "-deps", programs}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fetch runs go commands in a module that requires this checkout, where modules come from where they always come from.
+// What the scripts have of them then does not depend on a network that comes and goes, nor on each other.
+func fetch(t *testing.T, commands ...[]string) (err error) {
 	t.Helper()
 	checkout, err := filepath.Abs("../../..")
 	if err != nil {
@@ -108,10 +134,9 @@ func fetch(t *testing.T) bool {
 			t.Fatal(err)
 		}
 	}
-	pkg, _, _ := strings.Cut(fanout, "@")
 	for range 2 {
 		err = nil
-		for _, args := range [][]string{{"get", fanout}, {"list", "-mod=mod", "-deps", pkg}} {
+		for _, args := range commands {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 			cmd := exec.CommandContext(ctx, "go", args...)
 			cmd.Dir = dir
@@ -124,11 +149,10 @@ func fetch(t *testing.T) bool {
 			}
 		}
 		if err == nil {
-			return true
+			return nil
 		}
 	}
-	t.Logf("%s cannot be fetched here: what needs it is not run\n%v", fanout, err)
-	return false
+	return err
 }
 
 // overlay makes a module cache in which all modules of another are and to which more
