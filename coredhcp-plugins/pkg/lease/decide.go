@@ -106,6 +106,7 @@ func (m *Manager) Discover(ctx context.Context, q Query) (Answer, error) {
 		return m.try(w, n, a), nil
 	}
 	r := m.draw(w, n, a, m.bindings.at(a))
+	m.foresee(n, &r)
 	l := m.lease(a, &r, w.t)
 	l.State = Offered
 	return Answer{Kind: Offer, Lease: l, Duration: r.duration(), Label: w.label}, nil

@@ -25,6 +25,7 @@ type nameQueue struct {
 	taken   map[netip.Addr]*chain
 	blocked map[netip.Addr][]*chain // the next change is about an address that is taken
 	signal  chan struct{}
+	ahead   chan string // see NamesAhead
 
 	slab      []chain // those that were not made yet
 	count     int     // changes that wait
@@ -76,7 +77,7 @@ func newNameQueue() nameQueue {
 		chains: map[string]*chain{}, adding: map[*binding]*chain{},
 		ready: btree.NewBTreeGOptions((*chain).comesBefore, btree.Options{NoLocks: true}),
 		taken: map[netip.Addr]*chain{}, blocked: map[netip.Addr][]*chain{},
-		signal: make(chan struct{}, 1),
+		signal: make(chan struct{}, 1), ahead: make(chan string, 16),
 	}
 }
 
@@ -346,6 +347,21 @@ func (m *Manager) nameChange(w *waiting) NameChange {
 // NameChanges is signalled when TakeNameChanges may return something new. It holds one signal, which may come without
 // reason. Signals for changes that were returned to be tried later need Run.
 func (m *Manager) NameChanges() <-chan struct{} { return m.names.signal }
+
+// NamesAhead are the names of leases that are offered, and that DNS does not show yet: what is to be known of a name need not
+// be waited for when its lease is given. Those that nobody receives soon are left out.
+func (m *Manager) NamesAhead() <-chan string { return m.names.ahead }
+
+// foresee tells of the name of a lease that is offered, if DNS is to show it in both directions. Caller holds mu.
+func (m *Manager) foresee(n *network, r *record) {
+	if !m.Publishes() || r.name == "" || r.published || n.directions(r.owned) != both {
+		return
+	}
+	select {
+	case m.names.ahead <- r.name:
+	default:
+	}
+}
 
 // ConfirmNameChange says that DNS shows a taken change, or that it cannot and shall not be tried again. It is on disk
 // with the next lease that is; lost in a crash before, the change is taken again, which does no harm. When the lease has

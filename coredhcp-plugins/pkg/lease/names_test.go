@@ -534,3 +534,60 @@ func TestNameBehind(t *testing.T) {
 	}
 	want(second, b, NameShown, "")
 }
+
+// TestNamesAhead has names be told when their leases are offered, where DNS is to show them and does not yet.
+func TestNamesAhead(t *testing.T) {
+	f := open(t, policy(true, NamePolicy{}))
+	want := func(when, want string) {
+		t.Helper()
+		got := ""
+		select {
+		case got = <-f.NamesAhead():
+		default:
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", when, got, want)
+		}
+	}
+	ws, ct := named(1, "ws1", link), query(client(0xc1), link)
+	f.discover(ws)
+	want("nobody updates DNS", "")
+	f.Publish()
+	f.discover(ws)
+	want("offered", "ws1.imaging.example.org.")
+	a := f.get(ws).Address
+	want("and given", "ws1.imaging.example.org.")
+	want("nothing is told twice", "")
+	f.settled()
+	f.discover(ws)
+	want("DNS does not show it yet", "ws1.imaging.example.org.")
+	f.confirm(f.TakeNameChanges(10))
+	f.discover(ws)
+	want("DNS shows it", "")
+	f.discover(named(1, "ws2", link))
+	want("another name", "ws2.imaging.example.org.")
+	f.release(ws, a)
+	f.settled()
+	f.discover(ws)
+	want("after the lease", "ws1.imaging.example.org.")
+	f.discover(ct)
+	want("a device", "ct1.imaging.example.org.")
+	for range 2 * cap(f.names.ahead) {
+		f.discover(ct)
+	}
+	if n := len(f.NamesAhead()); n != cap(f.names.ahead) {
+		t.Errorf("%d names wait for nobody", n)
+	}
+	for len(f.NamesAhead()) > 0 {
+		<-f.NamesAhead()
+	}
+	for _, p := range []NamePolicy{{Forward: NoNames}, {Reverse: NoNames}, {Reverse: DeviceNames}} {
+		if err := f.Reload(policy(true, p)); err != nil {
+			t.Fatal(err)
+		}
+		f.discover(ws)
+		want(fmt.Sprintf("%+v", p), "")
+	}
+	f.discover(ct)
+	want("a device, where devices have pointers", "ct1.imaging.example.org.")
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,14 +35,24 @@ func (d deaf) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 	return r, err
 }
 
-// TestBIND runs the sequences against a real server.
+// TestBIND runs the sequences against a real server. Whether it is asked for names before makes no difference to what it
+// has afterwards.
 func TestBIND(t *testing.T) {
+	t.Run("at once", func(t *testing.T) { testBIND(t, false) })
+	t.Run("asked before", func(t *testing.T) { testBIND(t, true) })
+}
+
+func testBIND(t *testing.T, ask bool) {
 	n := startNamed(t)
 	c := n.client("hmac-sha256")
 	z := zonesOf(c)
 	do := func(t *testing.T, c2 lease.NameChange) outcome {
 		t.Helper()
-		return apply(t.Context(), z, c2, TTL(c2.LeaseTime))
+		s := newScout(z, new(atomic.Int64))
+		if ask {
+			s.ask(t.Context(), c2.Name)
+		}
+		return apply(t.Context(), z, c2, TTL(c2.LeaseTime), s.takes(c2.Name))
 	}
 	must := func(t *testing.T, c2 lease.NameChange) {
 		t.Helper()
@@ -130,7 +141,7 @@ func TestBIND(t *testing.T) {
 	t.Run("conflict of a name that was ours", func(t *testing.T) {
 		lost := func(t *testing.T, c2 lease.NameChange) { // the pointer is set, and the answer that says so is lost
 			ex := deaf{c, "2.0.192.in-addr.arpa."}
-			if o := apply(t.Context(), zonesOf(ex), c2, time.Hour); !fails[*serverError](o.err) {
+			if o := apply(t.Context(), zonesOf(ex), c2, time.Hour, false); !fails[*serverError](o.err) {
 				t.Fatalf("got %v", o.err)
 			}
 		}
@@ -266,7 +277,7 @@ func TestBIND(t *testing.T) {
 		a := change(host("tcp"), "192.0.2.117", clientA)
 		z := zonesOf(overTCP{c})
 		for _, step := range []lease.NameChange{a, a, removal(a), a} {
-			if o := apply(t.Context(), z, step, time.Hour); o.err != nil {
+			if o := apply(t.Context(), z, step, time.Hour, false); o.err != nil {
 				t.Fatal(o.err)
 			}
 		}
@@ -282,7 +293,7 @@ func TestBIND(t *testing.T) {
 			c := n.client(algorithm)
 			a := change(host(algorithm), "192.0.2.119", clientA)
 			for _, step := range []lease.NameChange{a, a, removal(a)} {
-				if o := apply(t.Context(), zonesOf(c), step, time.Hour); o.err != nil {
+				if o := apply(t.Context(), zonesOf(c), step, time.Hour, false); o.err != nil {
 					t.Errorf("%s: %v", algorithm, o.err)
 				}
 			}
@@ -298,13 +309,13 @@ func TestBIND(t *testing.T) {
 			{"wrong algorithm", "does not know key hmac-sha256.dhcp.example.org.", testKey(t, "hmac-sha256.dhcp.example.org", "hmac-sha512", secret)},
 		} {
 			c := &client{server: n.addr, key: tt.key, timeout: patience, tries: 1}
-			o := apply(t.Context(), zonesOf(c), change(host("pc1"), "192.0.2.101", clientA), time.Hour)
+			o := apply(t.Context(), zonesOf(c), change(host("pc1"), "192.0.2.101", clientA), time.Hour, false)
 			if o.err == nil || !strings.Contains(o.err.Error(), tt.want) {
 				t.Errorf("%s: got %v", tt.name, o.err)
 			}
 		}
 		c := &client{server: n.addr, timeout: patience, tries: 1}
-		o := apply(t.Context(), zonesOf(c), change(host("pc1"), "192.0.2.101", clientA), time.Hour)
+		o := apply(t.Context(), zonesOf(c), change(host("pc1"), "192.0.2.101", clientA), time.Hour, false)
 		if o.err == nil || !strings.Contains(o.err.Error(), "REFUSED") {
 			t.Errorf("no key: got %v", o.err)
 		}
@@ -378,7 +389,7 @@ func BenchmarkBIND(b *testing.B) {
 				go func() {
 					name := fmt.Sprintf("pc%d.imaging.example.org.", i)
 					addr := fmt.Sprintf("192.0.2.%d", i%200)
-					if o := apply(context.Background(), z, change(name, addr, clientA), time.Hour); o.err != nil {
+					if o := apply(context.Background(), z, change(name, addr, clientA), time.Hour, false); o.err != nil {
 						b.Error(o.err)
 					}
 					<-slots

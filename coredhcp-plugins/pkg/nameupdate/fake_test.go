@@ -21,6 +21,7 @@ import (
 // fakeQueue is a lease store that only keeps name changes, newest last.
 type fakeQueue struct {
 	signal chan struct{}
+	ahead  chan string
 
 	mu         sync.Mutex
 	items      []*item
@@ -40,7 +41,7 @@ type item struct {
 }
 
 func newFakeQueue() *fakeQueue {
-	return &fakeQueue{signal: make(chan struct{}, 1), index: make(map[lease.NameChange]*item)}
+	return &fakeQueue{signal: make(chan struct{}, 1), ahead: make(chan string), index: make(map[lease.NameChange]*item)}
 }
 
 func (q *fakeQueue) put(changes ...lease.NameChange) {
@@ -57,6 +58,8 @@ func (q *fakeQueue) put(changes ...lease.NameChange) {
 }
 
 func (q *fakeQueue) NameChanges() <-chan struct{} { return q.signal }
+
+func (q *fakeQueue) NamesAhead() <-chan string { return q.ahead }
 
 func (q *fakeQueue) TakeNameChanges(limit int) []lease.NameChange {
 	q.mu.Lock()

@@ -34,6 +34,8 @@ type Queue interface {
 	TakeNameChanges(limit int) []lease.NameChange
 	// NameChanges is signalled when there may be something to take.
 	NameChanges() <-chan struct{}
+	// NamesAhead are names that may soon be those of changes.
+	NamesAhead() <-chan string
 	// ConfirmNameChange says that DNS is as the change wants it.
 	ConfirmNameChange(lease.NameChange) error
 	// ReturnNameChange gives a change back that was not tried; it is not to be taken before retryAt.

@@ -43,6 +43,14 @@ func (s *span) add(took time.Duration) {
 	s.most = max(s.most, took)
 }
 
+// merge adds the answers of another.
+func (s *span) merge(o span) {
+	if s != nil && o.most > 0 {
+		s.add(o.least)
+		s.add(o.most)
+	}
+}
+
 // answered learns from the answers to a change that was begun at a moment. Full
 // says that there was no room for another change.
 func (p *pace) answered(by *upstream, answers span, started, now time.Time, full bool) {

@@ -164,6 +164,40 @@ func (s sequence) gone(ctx context.Context, m *dns.Msg) error {
 	return s.unexpected(rcode)
 }
 
+// early is a pointer that is sent together with its name.
+type early struct {
+	sequence
+	took span
+	done chan error // its fate; nil once that was waited for
+}
+
+// sendEarly sends the pointer of an entry where it is known where to; else it returns nil.
+func sendEarly(ctx context.Context, z *zones, e entry) *early {
+	zone, at := z.working(e.reverse())
+	if at == nil {
+		return nil
+	}
+	p := &early{done: make(chan error, 1)}
+	p.sequence = sequence{at, zone, &p.took}
+	go func() { p.done <- p.addPointer(ctx, e) }()
+	return p
+}
+
+// wait returns what became of the pointer.
+func (p *early) wait(took *span) error {
+	err := <-p.done
+	p.done = nil
+	took.merge(p.took)
+	return err
+}
+
+// end withdraws the pointer if nobody has waited for it: its name was not added.
+func (p *early) end(ctx context.Context, e entry) {
+	if p != nil && p.done != nil && p.wait(nil) == nil && ctx.Err() == nil {
+		_ = p.withdrawPointer(ctx, e) // the change is tried again in any case
+	}
+}
+
 // withdrawPointer is removePointer for a name that is somebody else's now: only if the pointer was put there for a client.
 func (s sequence) withdrawPointer(ctx context.Context, e entry) error {
 	return s.gone(ctx, withdrawPointer(s.zone, e))
@@ -181,16 +215,21 @@ type outcome struct {
 
 // apply makes DNS as the change wants it. What is to be shown goes first, and the
 // forward zone before the reverse zone: a pointer may name only what is there (RFC
-// 4703 section 5.4). If the name is somebody else's, a pointer that it had as this
+// 4703 section 5.4), unless the name is known to be free. If the name is somebody else's, a pointer that it had as this
 // client's goes. Where no server has a zone for the address, or the zone has an
 // alias there, the change is done without one; a reverse zone that is missing only now, as while the server
 // loads it, is waited for, also after a start.
-func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration) (o outcome) {
+func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration, free bool) (o outcome) {
 	e, err := newEntry(c, ttl)
 	if err != nil {
 		return outcome{err: err}
 	}
 	conflict := false // the name is somebody else's
+	var pointer *early
+	if free && c.Make == lease.Forward|lease.Reverse {
+		pointer = sendEarly(ctx, z, e)
+		defer func() { pointer.end(ctx, e) }()
+	}
 	fail := func(name, zone string, err error) outcome {
 		if name != e.name {
 			err = &pointerError{conflict, err} // also of a conflict: it is then tried again sooner
@@ -205,10 +244,17 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration)
 	}{
 		{c.Make&lease.Forward != 0, e.name, func(s sequence) error { return s.add(ctx, e, c.Owned, c.Mode) }},
 		{c.Make&lease.Reverse != 0, e.reverse(), func(s sequence) error {
-			if conflict {
-				return s.withdrawPointer(ctx, e)
+			var err error
+			switch {
+			case pointer != nil:
+				err = pointer.wait(&o.took)
+			case !conflict:
+				err = s.addPointer(ctx, e)
 			}
-			return s.addPointer(ctx, e)
+			if conflict { // whatever became of a pointer
+				err = s.withdrawPointer(ctx, e)
+			}
+			return err
 		}},
 		{c.Unmake&lease.Forward != 0, e.name, func(s sequence) error { return s.remove(ctx, e, c.Owned, c.Kept) }},
 		{c.Unmake&lease.Reverse != 0, e.reverse(), func(s sequence) error { return s.removePointer(ctx, e, c.Kept) }},

@@ -263,6 +263,12 @@ func (d *directory) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) 
 	return r, ctx.Err()
 }
 
+func (d *directory) answering(f func(q string, r *dns.Msg)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.answer = f
+}
+
 func (d *directory) asked() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -277,7 +283,7 @@ func TestApplyForgetsMovedZone(t *testing.T) {
 		d := &directory{zones: []string{"example.org.", "2.0.192.in-addr.arpa."}, update: func(*dns.Msg) (int, error) { return rcodeNow, nil }}
 		z := zonesOf(d)
 		c := change("pc1.example.org.", "192.0.2.101", clientA)
-		do := func() error { return apply(t.Context(), z, c, time.Hour).err }
+		do := func() error { return apply(t.Context(), z, c, time.Hour, false).err }
 		if err := errors.Join(do(), do()); err != nil {
 			t.Fatal(err)
 		}
@@ -315,17 +321,17 @@ func TestApplyOrder(t *testing.T) {
 			if remove {
 				c = removal(c)
 			}
-			o := apply(t.Context(), zonesOf(d), c, time.Hour)
+			o := apply(t.Context(), zonesOf(d), c, time.Hour, false)
 			if o.err != nil || strings.Join(o.zones, " ") != "example.org. 2.0.192.in-addr.arpa." {
 				t.Errorf("got %+v", o)
 			}
 			zones, fail = nil, "example.org."
-			o = apply(t.Context(), zonesOf(d), c, time.Hour)
+			o = apply(t.Context(), zonesOf(d), c, time.Hour, false)
 			if o.err == nil || o.failed != fail || strings.Join(zones, " ") != "example.org." || fails[*pointerError](o.err) {
 				t.Errorf("after the forward zone failed: %+v, updated %v", o, zones)
 			}
 			zones, fail = nil, "2.0.192.in-addr.arpa."
-			o = apply(t.Context(), zonesOf(d), c, time.Hour)
+			o = apply(t.Context(), zonesOf(d), c, time.Hour, false)
 			if o.err == nil || o.failed != fail || strings.Join(o.zones, " ") != "example.org." || !fails[*pointerError](o.err) {
 				t.Errorf("after the reverse zone failed: %+v", o)
 			}
@@ -357,7 +363,7 @@ func TestApplyConflict(t *testing.T) {
 				}
 				return nxrrset, nil
 			}}
-			o := apply(t.Context(), zonesOf(d), change("pc1.example.org.", "192.0.2.101", clientA), time.Hour)
+			o := apply(t.Context(), zonesOf(d), change("pc1.example.org.", "192.0.2.101", clientA), time.Hour, false)
 			alone := tt.want == errConflict.Error()
 			if o.err == nil || o.err.Error() != tt.want || errors.Is(o.err, errConflict) != alone || (o.failed == "") != alone || !slices.Contains(o.zones, "example.org.") || len(o.answered) != tt.answers {
 				t.Errorf("got %v at %s, %d answers; want %s", o.err, o.failed, len(o.answered), tt.want)
@@ -394,7 +400,7 @@ func TestApplyDirections(t *testing.T) {
 		}}
 		c := change("pc1.example.org.", "192.0.2.101", clientA)
 		c.Make, c.Unmake = tt.make, tt.unmake
-		if o := apply(t.Context(), zonesOf(d), c, time.Hour); o.err != nil {
+		if o := apply(t.Context(), zonesOf(d), c, time.Hour, false); o.err != nil {
 			t.Error(o.err)
 		}
 		if !slices.EqualFunc(sent, tt.want, strings.HasPrefix) {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +58,7 @@ type Worker struct {
 	queue  Queue
 	routes *routes
 	zones  *zones
+	scout  *scout
 
 	rekeyed chan struct{} // signalled when there are new keys
 
@@ -102,6 +104,7 @@ func newWorker(c Config, q Queue, r *routes) *Worker {
 		worked:  make(map[*upstream]bool),
 		pace:    newPace(c),
 	}
+	w.scout = newScout(w.zones, &w.inFlight)
 	r.log = c.Logger
 	if c.ReadKeys != nil {
 		r.keyring = &keyring{read: c.ReadKeys, use: w.useKeys, log: c.Logger}
@@ -137,6 +140,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	work, done := make(chan lease.NameChange), make(chan result, w.config.InFlight)
 	workers := 0
 	defer close(work) // when all have handed back what they had
+	var scouting sync.WaitGroup
+	scouting.Go(func() { w.scout.run(ctx, w.queue.NamesAhead()) })
+	defer scouting.Wait()
 	busy := 0
 	var reread time.Time // when the keys were, if a server refused one
 	timer := time.NewTimer(0)
@@ -257,7 +263,7 @@ func (w *Worker) wait(now time.Time) time.Duration {
 
 func (w *Worker) attempt(ctx context.Context, c lease.NameChange) result {
 	started := time.Now()
-	return result{change: c, outcome: apply(ctx, w.zones, c, w.config.TTL(c.LeaseTime)), started: started}
+	return result{change: c, outcome: apply(ctx, w.zones, c, w.config.TTL(c.LeaseTime), w.scout.takes(c.Name)), started: started}
 }
 
 // settle confirms the change or returns it, and learns from what happened.

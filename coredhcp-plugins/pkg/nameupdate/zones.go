@@ -65,10 +65,7 @@ func parent(name string) string {
 // *noZoneError if there is none.
 func (z *zones) of(ctx context.Context, name string) (string, *upstream, error) {
 	above := parent(name)
-	z.mu.Lock()
-	e, ok := z.known[above]
-	z.mu.Unlock()
-	if ok && time.Now().Before(e.expires) {
+	if e, ok := z.remembered(above); ok {
 		if e.err != nil {
 			return "", nil, e.err
 		}
@@ -81,7 +78,7 @@ func (z *zones) of(ctx context.Context, name string) (string, *upstream, error) 
 		e.asked = begin
 		return e, err
 	})
-	e, _ = asked.(zoneEntry)
+	e, _ := asked.(zoneEntry)
 	var none *noZoneError
 	switch {
 	case err == nil && e.zone == name:
@@ -97,6 +94,23 @@ func (z *zones) of(ctx context.Context, name string) (string, *upstream, error) 
 		return "", nil, err
 	}
 	return e.zone, e.at, nil
+}
+
+// remembered is what is known of the names below a parent.
+func (z *zones) remembered(above string) (zoneEntry, bool) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	e, ok := z.known[above]
+	return e, ok && time.Now().Before(e.expires)
+}
+
+// working is what of returns where that is known without asking, and the server answers as far as is known; else nil.
+func (z *zones) working(name string) (string, *upstream) {
+	e, ok := z.remembered(parent(name))
+	if !ok || e.err != nil || e.at.heldUntil.Load() != 0 {
+		return "", nil
+	}
+	return e.zone, e.at
 }
 
 // find asks where the zone of a name is updated, and the server there for the zone. A zone that is delegated below those

@@ -253,7 +253,7 @@ func TestDelegatedZoneWaits(t *testing.T) {
 		c := numbered(0, 1, "example.org.")[0]
 		c.Make = lease.Reverse
 		for range 2 {
-			if o := apply(t.Context(), w.zones, c, time.Minute); o.err == nil || o.noReverse != nil {
+			if o := apply(t.Context(), w.zones, c, time.Minute, false); o.err == nil || o.noReverse != nil {
 				t.Errorf("%s: done without a pointer: %v", name, o.noReverse)
 			}
 		}
