@@ -26,7 +26,7 @@ type networkd struct {
 	machine Machine
 	process *Process
 	seen    int   // messages on the wire that were looked at
-	asked   bool  // the last of these is the program's
+	asked   bool  // there is a REQUEST that none of these answers
 	acks    int   // ACKs that this process asked for, of those
 	lease   Lease // the last
 }
@@ -106,12 +106,14 @@ func (n *networkd) Lease(ctx context.Context) (Lease, error) {
 			if !slices.Equal(m.ClientHWAddr, n.machine.MAC) {
 				continue
 			}
-			// Of two ACKs in a row the second is for a message that was sent again, and not taken.
-			again := !n.asked
-			n.asked = m.Sent
-			if m.Sent || m.MessageType() != dhcpv4.MessageTypeAck || again {
+			if m.MessageType() == dhcpv4.MessageTypeRequest {
+				n.asked = true
+			}
+			// Of two ACKs in a row the second is for a REQUEST that was sent again, and not taken.
+			if m.MessageType() != dhcpv4.MessageTypeAck || !n.asked {
 				continue
 			}
+			n.asked = false
 			n.acks++
 			n.lease = leaseOf(m.DHCPv4)
 			if err := n.taken(ctx); err != nil {

@@ -19,8 +19,8 @@ const (
 	scoutTimeout = 500 * time.Millisecond
 	// freeLife is how long a name is taken to be free that was, unless a change with it comes before.
 	freeLife = 2 * time.Second
-	// maxFree bounds the names that are remembered.
-	maxFree = 1024
+	// maxFree bounds the names that are remembered. Each makes two updates of a change in flight, and BIND takes 100 at a time.
+	maxFree = 16
 )
 
 // scout asks for names before their leases are given. The pointer to one that nobody has is sent together with it, and not
@@ -59,19 +59,19 @@ func (s *scout) run(ctx context.Context, names <-chan string) {
 	}
 }
 
-// ask finds out whether a name is free, where its zone is known and its server answers.
+// ask finds out whether a name is free, where its zone takes updates and its server answers.
 func (s *scout) ask(ctx context.Context, name string) {
 	canonical := dns.CanonicalName(name)
-	_, at := s.zones.working(canonical)
-	if at == nil {
+	e, working := s.zones.working(canonical)
+	if !working || !e.takes {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, scoutTimeout)
 	defer cancel()
 	m := new(dns.Msg).SetQuestion(canonical, dns.TypeDHCID)
 	m.RecursionDesired = false
-	r, err := at.exchange(ctx, m)
-	if err != nil || r.Rcode != dns.RcodeNameError || !r.Authoritative {
+	r, err := e.at.exchange(ctx, m)
+	if err != nil || r.Rcode != dns.RcodeNameError || !r.Authoritative || len(r.Answer) > 0 { // an alias to a name that is not there
 		return
 	}
 	now := time.Now()

@@ -38,6 +38,18 @@ func TestScout(t *testing.T) {
 			b.dns.answering(func(_ string, r *dns.Msg) { r.Authoritative = false })
 			b.queue.ahead <- c.Name
 		}, false},
+		{"an alias to nowhere", func(b *bench, c *lease.NameChange) {
+			b.dns.answering(func(q string, r *dns.Msg) {
+				if q == c.Name {
+					r.Answer = []dns.RR{&dns.CNAME{Hdr: dns.RR_Header{Name: q, Rrtype: dns.TypeCNAME, Class: dns.ClassINET}, Target: "gone.example.org."}}
+				}
+			})
+			b.queue.ahead <- c.Name
+		}, false},
+		{"a zone that refused the last name", func(b *bench, c *lease.NameChange) {
+			b.zones.took(c.Name, false)
+			b.queue.ahead <- c.Name
+		}, false},
 		{"one direction", func(b *bench, c *lease.NameChange) {
 			b.queue.ahead <- c.Name
 			c.Make, c.Unmake = lease.Reverse, lease.Forward
@@ -69,6 +81,28 @@ func TestScout(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestScoutCrowd has many names be offered before the first lease is given: their updates are not twice as many at a time.
+func TestScoutCrowd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := runWorker(t, nil)
+		changes := numbered(0, 200, "example.org.")
+		b.queue.put(changes[0])
+		time.Sleep(time.Second)
+		for _, c := range changes[1:] {
+			b.queue.ahead <- c.Name
+		}
+		time.Sleep(scoutRest)
+		b.queue.put(changes[1:]...)
+		time.Sleep(time.Second)
+		b.expect(t, 0, len(changes))
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if most := b.most; most <= b.config.InFlight || most > 100 {
+			t.Errorf("%d updates at a time", most)
+		}
+	})
 }
 
 // TestScoutStaysHome has names come while it is of no use to ask for them.

@@ -173,12 +173,12 @@ type early struct {
 
 // sendEarly sends the pointer of an entry where it is known where to; else it returns nil.
 func sendEarly(ctx context.Context, z *zones, e entry) *early {
-	zone, at := z.working(e.reverse())
-	if at == nil {
+	at, working := z.working(e.reverse())
+	if !working {
 		return nil
 	}
 	p := &early{done: make(chan error, 1)}
-	p.sequence = sequence{at, zone, &p.took}
+	p.sequence = sequence{at.at, at.zone, &p.took}
 	go func() { p.done <- p.addPointer(ctx, e) }()
 	return p
 }
@@ -194,7 +194,7 @@ func (p *early) wait(took *span) error {
 // end withdraws the pointer if nobody has waited for it: its name was not added.
 func (p *early) end(ctx context.Context, e entry) {
 	if p != nil && p.done != nil && p.wait(nil) == nil && ctx.Err() == nil {
-		_ = p.withdrawPointer(ctx, e) // the change is tried again in any case
+		_ = p.withdrawPointer(ctx, e) // else it stays until the change, which is tried again, makes it right
 	}
 }
 
@@ -215,8 +215,8 @@ type outcome struct {
 
 // apply makes DNS as the change wants it. What is to be shown goes first, and the
 // forward zone before the reverse zone: a pointer may name only what is there (RFC
-// 4703 section 5.4), unless the name is known to be free. If the name is somebody else's, a pointer that it had as this
-// client's goes. Where no server has a zone for the address, or the zone has an
+// 4703 section 5.4). Where the name was free a moment ago, both go together. If the
+// name is somebody else's, a pointer that it had as this client's goes. Where no server has a zone for the address, or the zone has an
 // alias there, the change is done without one; a reverse zone that is missing only now, as while the server
 // loads it, is waited for, also after a start.
 func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration, free bool) (o outcome) {
@@ -273,6 +273,9 @@ func apply(ctx context.Context, z *zones, c lease.NameChange, ttl time.Duration,
 			return fail(step.name, parent(step.name), err)
 		}
 		err = step.do(sequence{at, zone, &o.took})
+		if step.name == e.name && c.Make&lease.Forward != 0 {
+			z.took(e.name, err == nil)
+		}
 		switch {
 		case errors.Is(err, errConflict):
 			conflict, err = true, nil

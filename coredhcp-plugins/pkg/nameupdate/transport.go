@@ -73,7 +73,7 @@ func (c *client) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 			return r, terr
 		}
 	}
-	if until != 0 {
+	if until != 0 && ctx.Err() == nil { // else it was given up before UDP could show anything
 		c.tcpUntil.Store(0)
 	}
 	return r, err

@@ -46,6 +46,7 @@ type zoneEntry struct {
 	expires time.Time
 	seen    time.Time // when a zone was last found, zero if never
 	missed  time.Time // since when it is missing
+	takes   bool      // the zone took the last name that was to be added
 }
 
 func newZones(route func(context.Context, string) (*upstream, error)) *zones {
@@ -104,13 +105,20 @@ func (z *zones) remembered(above string) (zoneEntry, bool) {
 	return e, ok && time.Now().Before(e.expires)
 }
 
-// working is what of returns where that is known without asking, and the server answers as far as is known; else nil.
-func (z *zones) working(name string) (string, *upstream) {
+// working is where a name is updated, if that is known without asking and the server answers as far as is known.
+func (z *zones) working(name string) (zoneEntry, bool) {
 	e, ok := z.remembered(parent(name))
-	if !ok || e.err != nil || e.at.heldUntil.Load() != 0 {
-		return "", nil
+	return e, ok && e.err == nil && e.at.heldUntil.Load() == 0
+}
+
+// took notes whether the zone of a name took it.
+func (z *zones) took(name string, took bool) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if e, ok := z.known[parent(name)]; ok && e.takes != took {
+		e.takes = took
+		z.known[parent(name)] = e
 	}
-	return e.zone, e.at
 }
 
 // find asks where the zone of a name is updated, and the server there for the zone. A zone that is delegated below those
@@ -142,10 +150,11 @@ func (z *zones) learn(above string, e zoneEntry) zoneEntry {
 	now := time.Now()
 	z.mu.Lock()
 	defer z.mu.Unlock()
+	old := z.known[above]
 	if e.err == nil {
 		e.seen, e.expires = now, now.Add(zoneLife)
+		e.takes = old.takes && old.zone == e.zone && old.at == e.at
 	} else {
-		old := z.known[above]
 		e.seen, e.missed, e.expires = old.seen, old.missed, now.Add(missLife)
 		if e.missed.IsZero() {
 			e.missed = now
