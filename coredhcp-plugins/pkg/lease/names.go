@@ -348,21 +348,6 @@ func (m *Manager) nameChange(w *waiting) NameChange {
 // reason. Signals for changes that were returned to be tried later need Run.
 func (m *Manager) NameChanges() <-chan struct{} { return m.names.signal }
 
-// NamesAhead are the names of leases that are offered, and that DNS does not show yet: what is to be known of a name need not
-// be waited for when its lease is given. Those that nobody receives soon are left out.
-func (m *Manager) NamesAhead() <-chan string { return m.names.ahead }
-
-// foresee tells of the name of a lease that is offered, if DNS is to show it in both directions. Caller holds mu.
-func (m *Manager) foresee(n *network, r *record) {
-	if !m.Publishes() || r.name == "" || r.published || n.directions(r.owned) != both {
-		return
-	}
-	select {
-	case m.names.ahead <- r.name:
-	default:
-	}
-}
-
 // ConfirmNameChange says that DNS shows a taken change, or that it cannot and shall not be tried again. It is on disk
 // with the next lease that is; lost in a crash before, the change is taken again, which does no harm. When the lease has
 // a newer Version by now, that one is taken next.

@@ -106,3 +106,18 @@ func (m *Manager) endOffers(t moment) {
 		m.withdraw(m.offers.first)
 	}
 }
+
+// NamesAhead are the names of leases that are offered, and that DNS does not show yet: what is to be known of a name need not
+// be waited for when its lease is given. Those that nobody receives soon are left out.
+func (m *Manager) NamesAhead() <-chan string { return m.names.ahead }
+
+// foresee tells of the name of a lease that is offered, if DNS is to show it in both directions. Caller holds mu.
+func (m *Manager) foresee(n *network, r *record) {
+	if !m.Publishes() || r.name == "" || r.published || n.directions(r.owned) != both {
+		return
+	}
+	select {
+	case m.names.ahead <- r.name:
+	default:
+	}
+}
