@@ -145,6 +145,13 @@ func TestBackupAndRestore(t *testing.T) {
 		}
 		return len(made) == 3
 	})
+	acknowledged := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(acks)
+	}
+	before := acknowledged()
+	eventually(t, "updates after the last backup", func() bool { return acknowledged() > before+8 })
 	close(quit)
 	wg.Wait()
 	if n := testutil.ToFloat64(backups.WithLabelValues(filepath.Join(dir, "zones"), success)); n < 3 {
